@@ -1,0 +1,1 @@
+"""Live, warm copies of Ray actors on different nodes."""

@@ -1,0 +1,4 @@
+"""Decisions, and nothing else: no Ray, no clock, no randomness, no I/O.
+
+Each machine is fed events and the time, and answers with actions.
+"""

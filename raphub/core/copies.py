@@ -1,0 +1,169 @@
+"""How many copies of a child are there, how many should there be, and where?
+
+Healing is level-triggered: whenever a child is touched, what counts is compared with what is
+wanted. Copies are placed one number after the other, and each placement is recorded before the
+copy is started.
+"""
+
+from __future__ import annotations
+
+from raphub.core import placement
+from raphub.core.hub_state import HubState, is_led, is_role_taken
+from raphub.core.messages import StartReplica
+from raphub.core.model import Node, NodeId, Phase, Spread, replica_id
+from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
+from raphub.core.roles import retire
+from raphub.core.sightings import Sighting
+
+AVOIDED_S = 30.0
+"""How long other nodes are preferred to one where a copy died or found no room."""
+
+
+def settle_copies(state: HubState, child: Child, now: float) -> None:
+    """Retire what is lost or too many, and start what is missing."""
+    _retire_lost(state, child, now)
+    _part_or_trim(state, child, now)
+    _place_missing(state, child, now)
+    _dial(state, child, now)
+
+
+def is_colocated(counted: list[tuple[Placed, Sighting]]) -> bool:
+    """Do two copies share a node?"""
+    return len({placed.node_id for placed, _ in counted}) < len(counted)
+
+
+def count_crash(state: HubState, child: Child, node_id: NodeId, now: float) -> None:
+    """A copy of the child died by itself; after too many of those the hub gives the child up."""
+    state.avoid(node_id, now + AVOIDED_S)
+    crashes = state.crashes_of(child.plan.child_id)
+    crashes.add(state.settings, now)
+    if crashes.count >= state.settings.crash_limit and child.given_up is None:
+        reason = f"{crashes.count} copies died, each soon after the last"
+        state.record(ChildGivenUp(child.plan.child_id, reason))
+        state.note("given_up", reason, child.plan.child_id)
+
+
+def _retire_lost(state: HubState, child: Child, now: float) -> None:
+    for placed, seen in list(state.copies(child, now)):
+        if is_led(child) and placed.number == child.active:
+            continue
+        if seen.is_gone:
+            retire(state, child, placed.number)
+        elif _is_overdue(state, seen, now):
+            count_crash(state, child, placed.node_id, now)
+            retire(state, child, placed.number)
+        elif not state.is_counted(placed, seen, now) and _has_other_ready(
+            state, child, placed, now
+        ):
+            state.avoid(placed.node_id, now + AVOIDED_S)
+            retire(state, child, placed.number)
+
+
+def _is_overdue(state: HubState, seen: Sighting, now: float) -> bool:
+    """Has the user's constructor run for too long?"""
+    began = seen.build_began_at
+    return (
+        seen.phase is Phase.BUILDING
+        and began is not None
+        and now - began > state.settings.build_deadline_s
+    )
+
+
+def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) -> bool:
+    """Would a ready copy remain without this one, or was this one never ready? (Law 9.)"""
+    seen = state.sighting(replica_id(child.plan.child_id, placed.number), now)
+    if seen.phase in (Phase.STARTING, Phase.BUILDING):
+        return True
+    return any(
+        other.number != placed.number and other_seen.is_ready and not state.is_silent(other_seen, now)
+        for other, other_seen in state.copies(child, now)
+    )
+
+
+def _part_or_trim(state: HubState, child: Child, now: float) -> None:
+    """Retire passives that are too many, those that share a node first; never an active."""
+    counted = state.counted(child, now)
+    settled = [c for c in counted if c[1].is_ready and is_role_taken(child, *c)]
+    surplus = len(settled) - max(1, state.wanted(child))
+    if surplus <= 0 or not any(placed.number == child.active for placed, _ in settled):
+        return
+    on_node: dict[NodeId, int] = {}
+    for placed, _ in settled:
+        on_node[placed.node_id] = on_node.get(placed.node_id, 0) + 1
+    for _ in range(surplus):
+        victims = [c for c in settled if c[0].number != child.active]
+        victim = max(victims, key=lambda c: (on_node[c[0].node_id] > 1, c[0].number))
+        settled.remove(victim)
+        on_node[victim[0].node_id] -= 1
+        retire(state, child, victim[0].number)
+
+
+def _place_missing(state: HubState, child: Child, now: float) -> None:
+    child_id = child.plan.child_id
+    counted = state.counted(child, now)
+    missing = state.wanted(child) - len(counted)
+    is_parting = missing == 0 and is_colocated(counted) and all(seen.is_ready for _, seen in counted)
+    if missing > 0 or is_parting or is_colocated(counted) or _is_below_factor(child, counted):
+        state.short.add(child_id)
+    else:
+        state.short.discard(child_id)
+    if child.given_up is not None:
+        return
+    for _ in range(max(missing, 1 if is_parting else 0)):
+        retry_at = state.crashes_of(child_id).retry_at if child_id in state.crashes else now
+        if now < retry_at:
+            state.wake_at(child_id, retry_at)
+            return
+        if state.starting_count >= state.settings.replicas_starting_max:
+            state.queued[child_id] = None
+            return
+        node = _best_node(state, child, now, needs_free=is_parting)
+        if node is None:
+            return
+        _place(state, child, node, now)
+
+
+def _is_below_factor(child: Child, counted: list[tuple[Placed, Sighting]]) -> bool:
+    """Would a further node get a copy?"""
+    return child.plan.factor is None or len(counted) < child.plan.factor
+
+
+def _best_node(state: HubState, child: Child, now: float, *, needs_free: bool) -> Node | None:
+    taken: dict[NodeId, int] = {}
+    for placed in child.replicas.values():
+        taken[placed.node_id] = taken.get(placed.node_id, 0) + 1
+    nodes = state.usable_nodes(child)
+    if needs_free or child.plan.spread is Spread.STRICT or child.plan.factor is None:
+        nodes = [node for node in nodes if not taken.get(node.node_id)]
+    label = child.plan.zone_label or ""
+    ranked = placement.rank(
+        child.plan,
+        nodes,
+        taken,
+        avoided=lambda node_id: state.avoided_until.get(node_id, now) > now,
+        zone_of=lambda node_id: (
+            state.nodes[node_id].labels.get(label) if node_id in state.nodes else None
+        ),
+    )
+    return ranked[0] if ranked else None
+
+
+def _place(state: HubState, child: Child, node: Node, now: float) -> None:
+    child_id = child.plan.child_id
+    number = child.number + 1
+    replica = replica_id(child_id, number)
+    state.record(ReplicaPlaced(child_id, number, node.node_id))
+    state.place_copy(replica, node.node_id)
+    state.begin_starting(state.sighting(replica, now))
+    state.do(StartReplica(replica, node.node_id, child.plan))
+
+
+def _dial(state: HubState, child: Child, now: float) -> None:
+    """Keep a connection to every copy that listens."""
+    for placed, seen in state.copies(child, now):
+        if placed.address is None or seen.is_wired or seen.is_dialing or seen.is_gone:
+            continue
+        if now >= seen.dial_at:
+            state.dial(replica_id(child.plan.child_id, placed.number), seen, placed.address)
+        else:
+            state.wake_at(child.plan.child_id, seen.dial_at)

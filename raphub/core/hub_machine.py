@@ -1,0 +1,390 @@
+"""What does the hub decide when something happens?
+
+The control plane: membership, placement, roles, leases, healing, requests. It is fed events and
+the time on the hub's own clock, and answers with actions; an answer that changes durable facts
+begins with one `Record`. An event that is late, repeated or stale changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from raphub.core import placement
+from raphub.core.copies import count_crash, settle_copies
+from raphub.core.hub_state import HubState, child_of, is_led
+from raphub.core.messages import (
+    ChildrenRequested,
+    Dial,
+    Failure,
+    Fenced,
+    FromReplica,
+    Heartbeat,
+    HubAction,
+    HubEvent,
+    JobsEnded,
+    LeaseGranted,
+    NodesSeen,
+    ProcessGone,
+    Recovered,
+    Renew,
+    ReplicaFailed,
+    ReplicaLocated,
+    ReplicaStopped,
+    Report,
+    RoleOverdue,
+    RoleTaken,
+    SendToReplica,
+    StartReplica,
+    SteppedDown,
+    StopReplica,
+    StopRequested,
+    TermHeld,
+    Ticked,
+    WireClosed,
+)
+from raphub.core.model import (
+    ChildId,
+    ChildPlan,
+    DeathProof,
+    HubSettings,
+    Node,
+    NodeId,
+    Phase,
+    ReplicaId,
+    replica_id,
+    split_replica_id,
+)
+from raphub.core.records import AddressLearned, Child, LeaseReleased, Ledger, ReplicaForgotten
+from raphub.core.requests import Requests
+from raphub.core.roles import retire, settle_roles
+from raphub.core.sightings import NEVER, Sighting
+from raphub.core.views import ChildView, view
+
+
+@dataclass(slots=True)
+class HubMachine:
+    """One life of a hub actor. `began_at` is when it claimed `term`, on its own clock."""
+
+    settings: HubSettings
+    ledger: Ledger
+    term: int
+    began_at: float
+    state: HubState = field(init=False)
+    requests: Requests = field(init=False)
+    published: dict[ChildId, ChildView] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = HubState(self.settings, self.ledger, self.term, self.began_at)
+        self.requests = Requests(self.state)
+
+    def handle(self, event: HubEvent, now: float) -> list[HubAction]:
+        """Decide what follows from the event. Total: whatever arrives late is recognised."""
+        if self.state.trust.pass_time(now):
+            self.state.note("hub_paused", "the hub's own loop stood still; silence is not believed")
+        self._dispatch(event, now)
+        while self.state.unsettled:
+            child_id = next(iter(self.state.unsettled))
+            del self.state.unsettled[child_id]
+            self._settle(child_id, now)
+        return self.state.take_decisions()
+
+    def view(self, child_id: ChildId, now: float) -> ChildView | None:
+        """What the child is now; None if there is no such child."""
+        return view(self.state, child_id, now)
+
+    def is_usable(self, node: Node) -> bool:
+        """May the node hold a copy that asks for nothing special?"""
+        return placement.is_usable(ChildPlan(ChildId("")), node, self.settings.label_selector)
+
+    def _dispatch(self, event: HubEvent, now: float) -> None:  # noqa: C901, PLR0912 - one case an event
+        match event:
+            case Ticked():
+                self._tick(now)
+            case TermHeld(asked_at):
+                self.state.term_held_at = max(self.state.term_held_at, asked_at)
+            case FromReplica(replica, message):
+                self._hear(replica, message, now)
+            case WireClosed(replica):
+                self._close_wire(replica, now)
+            case ProcessGone(replica):
+                self._bury(replica, now)
+            case ReplicaLocated(replica, address, pid):
+                self._locate(replica, address, pid, now)
+            case ReplicaFailed(replica, failure, reason):
+                self._fail(replica, failure, reason, now)
+            case ReplicaStopped(replica):
+                if replica in self.ledger.retired:
+                    self.state.record(ReplicaForgotten(replica))
+                    self.requests.progress_all(now)
+            case NodesSeen(nodes):
+                self._see_nodes(nodes, now)
+            case JobsEnded(job_ids):
+                for child_id, child in list(self.ledger.children.items()):
+                    if child.plan.job_id in job_ids:
+                        self.requests.remove(child_id)
+            case ChildrenRequested() | StopRequested():
+                self.requests.receive(event, now)
+            case Recovered(leftovers):
+                self._recover(leftovers, now)
+            case _:
+                assert_never(event)
+
+    # --- time, recovery, nodes ----------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        self._let_nodes_vanish(now)
+        holding = [node_id for node_id, replicas in self.state.on_node.items() if replicas]
+        self.state.trust.listen(holding, now)
+        self.state.leases.forget(now)
+        self.state.touch_due(now)
+
+    def _recover(self, leftovers: tuple[ReplicaId, ...], now: float) -> None:
+        """Take up what the journal says: find every copy, end what is out."""
+        for child_id, child in self.ledger.children.items():
+            for placed, seen in self.state.copies(child, now):
+                replica = replica_id(child_id, placed.number)
+                self.state.place_copy(replica, placed.node_id)
+                if placed.address is None:
+                    self.state.begin_starting(seen)
+                    self.state.do(StartReplica(replica, placed.node_id, child.plan))
+            self.state.touch(child_id)
+        known = set(self.state.sightings)
+        for replica in dict.fromkeys((*self.ledger.retired, *leftovers)):
+            if replica not in known:
+                self.state.do(StopReplica(replica))
+        self.requests.progress_all(now)
+
+    def _see_nodes(self, nodes: tuple[Node, ...], now: float) -> None:
+        """Take in Ray's node table. Most nodes gone at once is doubted for one lease (law 14)."""
+        state = self.state
+        seen = {node.node_id: node for node in nodes}
+        joined = [node_id for node_id in seen if node_id not in state.nodes]
+        for node_id in [n for n in state.vanished_at if n in seen]:
+            del state.vanished_at[node_id]
+        gone = [n for n in state.nodes if n not in seen and n not in state.vanished_at]
+        all_gone = len(gone) + len(state.vanished_at)
+        is_mass = all_gone >= 2 and all_gone > self.settings.distrust_node_fraction * len(state.nodes)  # noqa: PLR2004
+        for node_id in gone:
+            state.vanished_at[node_id] = now + (self.settings.lease_certain_s if is_mass else 0.0)
+        state.nodes.update(seen)
+        for node_id in joined:
+            state.note("node_joined", f"node {node_id} joined", node_id=node_id)
+        self._let_nodes_vanish(now)
+        if joined:
+            for child_id in sorted(state.short):
+                state.touch(child_id)
+
+    def _let_nodes_vanish(self, now: float) -> None:
+        state = self.state
+        for node_id in [n for n, at in state.vanished_at.items() if at <= now]:
+            del state.vanished_at[node_id]
+            del state.nodes[node_id]
+            state.note("node_left", f"Ray calls node {node_id} dead", node_id=node_id)
+            for replica in sorted(state.on_node.get(node_id, ())):
+                state.touch(child_of(replica))
+
+    # --- copies -------------------------------------------------------------------------------
+
+    def _copy(self, replica: ReplicaId, now: float) -> tuple[Child, NodeId, Sighting] | None:
+        """The copy, if it is one that counts."""
+        child_id, number = split_replica_id(replica)
+        placed = self.ledger.placed(child_id, number)
+        if placed is None:
+            return None
+        child = self.ledger.children[child_id]
+        return child, placed.node_id, self.state.sighting(replica, now)
+
+    def _locate(self, replica: ReplicaId, address: tuple[str, int], pid: int, now: float) -> None:
+        found = self._copy(replica, now)
+        if found is None:
+            self._stop_stray(replica)
+            return
+        child, _, seen = found
+        child_id, number = split_replica_id(replica)
+        seen.pid = pid
+        if child.replicas[number].address != address:
+            self.state.record(AddressLearned(child_id, number, address))
+        seen.heard_at, seen.dial_at = now, NEVER
+        self.state.touch(child_id)
+
+    def _stop_stray(self, replica: ReplicaId) -> None:
+        """A copy that the ledger does not count has shown up: it is to be stopped."""
+        self.state.do(StopReplica(replica))
+
+    def _fail(self, replica: ReplicaId, failure: Failure, reason: str, now: float) -> None:
+        """A copy did not come up. One that is ready by now is not touched by old news."""
+        found = self._copy(replica, now)
+        if found is None or found[2].is_ready:
+            return
+        child, node_id, _ = found
+        number = split_replica_id(replica)[1]
+        if child.active == number:
+            return
+        self.state.note("replica_failed", reason, child.plan.child_id, number, node_id)
+        count_crash(self.state, child, node_id, now)
+        if not self.requests.fail_copy(child, failure, reason, node_id, now):
+            retire(self.state, child, number)
+            self.state.touch(child.plan.child_id)
+
+    def _close_wire(self, replica: ReplicaId, now: float) -> None:
+        """The connection broke: ask the port at once whether the process is still there."""
+        found = self._copy(replica, now)
+        if found is None:
+            self._dial_outgoing_holder(replica)
+            return
+        _, _, seen = found
+        was_wired, seen.is_wired, seen.is_dialing = seen.is_wired, False, False
+        seen.asked_role = None
+        seen.dial_at = NEVER if was_wired else now + self.settings.dial_retry_s
+        self.state.touch(child_of(replica))
+
+    def _dial_outgoing_holder(self, replica: ReplicaId) -> None:
+        """A retired copy that may hold the lease still matters: its end frees the next active."""
+        child_id, number = split_replica_id(replica)
+        placed = self.ledger.retired.get(replica)
+        if placed is not None and placed.address and self.ledger.holder(child_id) == number:
+            self.state.do(Dial(replica, placed.address))
+
+    def _bury(self, replica: ReplicaId, now: float) -> None:
+        """The process is proved gone; with it goes any lease that it held."""
+        child_id, number = split_replica_id(replica)
+        if self.ledger.holder(child_id) == number and self.settings.death_proof is DeathProof.PORT:
+            self.state.record(LeaseReleased(child_id))
+            self.state.touch(child_id)
+        found = self._copy(replica, now)
+        if found is None:
+            return
+        child, node_id, seen = found
+        if seen.is_gone:
+            return
+        seen.is_gone, seen.is_wired, seen.is_dialing = True, False, False
+        self.state.note("replica_died", f"{replica} is gone", child_id, number, node_id)
+        count_crash(self.state, child, node_id, now)
+        if seen.phase is not Phase.READY:
+            self.requests.fail_copy(child, Failure.DIED, "its process ended", node_id, now)
+        self.state.touch(child_id)
+
+    # --- wire messages ------------------------------------------------------------------------
+
+    def _hear(self, replica: ReplicaId, message: object, now: float) -> None:
+        found = self._copy(replica, now)
+        child_id, number = split_replica_id(replica)
+        if isinstance(message, SteppedDown):
+            self._release(child_id, number, message.epoch)
+        if found is None:
+            self._fence_stray(replica, message)
+            return
+        child, node_id, seen = found
+        if seen.is_gone:
+            return
+        was_silent = self.state.is_silent(seen, now)
+        seen.heard_at = now
+        self.state.trust.hear(node_id, now)
+        if was_silent:
+            self.state.touch(child_id)
+        match message:
+            case Renew(epoch, sent_at):
+                self._renew(child, number, seen, epoch, sent_at, now)
+            case Report():
+                self._report(child, replica, seen, message, now)
+            case RoleTaken(role, epoch, trouble):
+                seen.role, seen.epoch, seen.is_overdue = role, epoch, False
+                if trouble:
+                    self.state.note("callback_failed", trouble, child_id, number, node_id)
+                self.state.touch(child_id)
+            case RoleOverdue(role, epoch):
+                self._overdue(child, number, seen, epoch)
+            case Heartbeat() | SteppedDown():
+                pass
+            case _:
+                raise AssertionError(f"{replica} sent {message!r}, which no replica sends")
+
+    def _renew(
+        self, child: Child, number: int, seen: Sighting, epoch: int, sent_at: float, now: float
+    ) -> None:
+        """Grant the lease to all and only the copy that the journal names, in its epoch."""
+        replica = replica_id(child.plan.child_id, number)
+        if epoch < child.epoch or number != child.active:
+            self.state.do(SendToReplica(replica, Fenced(child.epoch)))
+            return
+        is_named = epoch == child.epoch and child.holder == number and is_led(child)
+        if is_named and not seen.leaving and self._holds_authority(now):
+            self.state.leases.grant(child.plan.child_id, now)
+            self.state.do(SendToReplica(replica, LeaseGranted(epoch, sent_at)))
+
+    def _holds_authority(self, now: float) -> bool:
+        """Was the term read back from the journal recently enough? (Law 13.)"""
+        return now - self.state.term_held_at <= self.settings.term_check_s
+
+    def _report(
+        self, child: Child, replica: ReplicaId, seen: Sighting, report: Report, now: float
+    ) -> None:
+        if report.phase is Phase.BUILDING and seen.build_began_at is None:
+            seen.build_began_at = now
+        seen.is_wired, seen.is_dialing = True, False
+        seen.phase, seen.role, seen.epoch, seen.pid = (
+            report.phase,
+            report.role,
+            report.epoch,
+            report.pid,
+        )
+        if report.phase is Phase.READY:
+            self.state.end_starting(seen)
+        self.state.touch(child.plan.child_id)
+
+    def _release(self, child_id: ChildId, number: int, epoch: int) -> None:
+        """The active has stepped down; that counts for its own epoch only."""
+        child = self.ledger.children.get(child_id)
+        if child is not None and child.epoch == epoch and child.holder == number:
+            self.state.record(LeaseReleased(child_id))
+            self.state.touch(child_id)
+
+    def _overdue(self, child: Child, number: int, seen: Sighting, epoch: int) -> None:
+        """A role callback has passed its deadline; only an active's matters for who serves."""
+        child_id = child.plan.child_id
+        self.state.note("callback_overdue", "on_role_change runs too long", child_id, number)
+        if number == child.active and epoch == child.epoch:
+            seen.is_overdue = True
+            self.state.touch(child_id)
+
+    def _fence_stray(self, replica: ReplicaId, message: object) -> None:
+        """A copy that is out speaks: it must serve no more, whatever it believes."""
+        child_id = child_of(replica)
+        if isinstance(message, Renew):
+            child = self.ledger.children.get(child_id)
+            epoch = child.epoch if child is not None else message.epoch + 1
+            self.state.do(SendToReplica(replica, Fenced(max(epoch, message.epoch + 1))))
+        elif isinstance(message, Report) and replica not in self.ledger.retired:
+            self._stop_stray(replica)
+
+    # --- settling -----------------------------------------------------------------------------
+
+    def _settle(self, child_id: ChildId, now: float) -> None:
+        child = self.ledger.children.get(child_id)
+        if child is not None:
+            settle_roles(self.state, child, now)
+            settle_copies(self.state, child, now)
+            settle_roles(self.state, child, now)
+            self._wake_for_silence(child, now)
+        self.requests.settled(child_id, now)
+        present = view(self.state, child_id, now)
+        if present is None:
+            self.published.pop(child_id, None)
+        elif present != self.published.get(child_id):
+            self.published[child_id] = present
+            self.state.publish(child_id)
+
+    def _wake_for_silence(self, child: Child, now: float) -> None:
+        """Look at the child again when a copy may have become silent, or silence believable."""
+        state = self.state
+        believed_at = state.silence_believed_at()
+        for _, seen in state.copies(child, now):
+            at = state.silent_at(seen)
+            if at > now:
+                state.wake_at(child.plan.child_id, at)
+            elif believed_at > now:
+                state.wake_at(child.plan.child_id, believed_at)
+        ends_at = state.leases.ends_at(child.plan.child_id)
+        if ends_at > now and child.holder is not None:
+            state.wake_at(child.plan.child_id, ends_at)

@@ -1,0 +1,248 @@
+"""What does the hub know at this moment, and what has it decided to do about it?
+
+The `Ledger` is what the journal says, the rest is observed. The parts of the hub machine (roles,
+copies, requests) read and change this one state and leave facts and actions in it; the machine
+hands them out, facts first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from raphub.core import placement
+from raphub.core.messages import Dial, HubAction, Note, Publish, Record
+from raphub.core.model import (
+    Address,
+    ChildId,
+    HubSettings,
+    Model,
+    Node,
+    NodeId,
+    Phase,
+    ReplicaId,
+    Role,
+    Spread,
+    replica_id,
+    split_replica_id,
+)
+from raphub.core.records import Child, Fact, Ledger, Placed
+from raphub.core.sightings import NEVER, Crashes, Leases, Sighting, Trust
+
+
+@dataclass(slots=True)
+class HubState:
+    """One life of a hub actor. `began_at` is when it claimed its term, on its own clock."""
+
+    settings: HubSettings
+    ledger: Ledger
+    term: int
+    began_at: float
+    leases: Leases = field(init=False)
+    trust: Trust = field(init=False)
+    term_held_at: float = field(init=False)
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    vanished_at: dict[NodeId, float] = field(default_factory=dict)
+    avoided_until: dict[NodeId, float] = field(default_factory=dict)
+    sightings: dict[ReplicaId, Sighting] = field(default_factory=dict)
+    crashes: dict[ChildId, Crashes] = field(default_factory=dict)
+    on_node: dict[NodeId, set[ReplicaId]] = field(default_factory=dict)
+    unsettled: dict[ChildId, None] = field(default_factory=dict)
+    short: set[ChildId] = field(default_factory=set)
+    queued: dict[ChildId, None] = field(default_factory=dict)
+    timers: list[tuple[float, ChildId]] = field(default_factory=list)
+    timed: dict[ChildId, float] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+    actions: list[HubAction] = field(default_factory=list)
+    starting_count: int = 0
+
+    def __post_init__(self) -> None:
+        lease_unknown_s = self.settings.term_check_s + self.settings.lease_certain_s
+        self.leases = Leases(self.settings, self.began_at + lease_unknown_s)
+        self.trust = Trust(self.settings, self.began_at)
+        self.term_held_at = self.began_at
+
+    # --- what was decided ---------------------------------------------------------------------
+
+    def record(self, fact: Fact) -> None:
+        """Decide a durable fact: it counts here at once, and nowhere else before it is at rest."""
+        self.ledger.apply(fact)
+        self.facts.append(fact)
+
+    def do(self, action: HubAction) -> None:
+        """Decide an action; it is performed after all facts decided with it are at rest."""
+        self.actions.append(action)
+
+    def note(
+        self,
+        kind: str,
+        text: str,
+        child_id: ChildId | None = None,
+        number: int | None = None,
+        node_id: NodeId | None = None,
+    ) -> None:
+        """Decide a line in the hub's history."""
+        replica = None if number is None or child_id is None else replica_id(child_id, number)
+        self.do(Note(kind, text, child_id, replica, node_id))
+
+    def take_decisions(self) -> list[HubAction]:
+        """All that was decided since the last call: one record, then the actions in order."""
+        actions = [*([Record(tuple(self.facts))] if self.facts else []), *self.actions]
+        self.facts.clear()
+        self.actions.clear()
+        return actions
+
+    # --- which children need a look -----------------------------------------------------------
+
+    def touch(self, child_id: ChildId) -> None:
+        """Something about the child has changed; it is settled before the event is over."""
+        self.unsettled[child_id] = None
+
+    def wake_at(self, child_id: ChildId, at: float) -> None:
+        """Settle the child again at this time, or earlier if it is woken earlier."""
+        if at < self.timed.get(child_id, float("inf")):
+            self.timed[child_id] = at
+            heapq.heappush(self.timers, (at, child_id))
+
+    def touch_due(self, now: float) -> None:
+        """Touch every child whose time has come."""
+        while self.timers and self.timers[0][0] <= now:
+            at, child_id = heapq.heappop(self.timers)
+            if self.timed.get(child_id) == at:
+                del self.timed[child_id]
+                self.touch(child_id)
+
+    # --- copies -------------------------------------------------------------------------------
+
+    def sighting(self, replica: ReplicaId, now: float) -> Sighting:
+        """What was observed of the copy; begins with nothing observed."""
+        seen = self.sightings.get(replica)
+        if seen is None:
+            seen = self.sightings[replica] = Sighting(began_at=now, heard_at=now)
+        return seen
+
+    def copies(self, child: Child, now: float) -> Iterator[tuple[Placed, Sighting]]:
+        """The child's copies that are not retired, in the order of their numbers."""
+        for number in sorted(child.replicas):
+            yield (
+                child.replicas[number],
+                self.sighting(replica_id(child.plan.child_id, number), now),
+            )
+
+    def is_silent(self, seen: Sighting, now: float) -> bool:
+        """Has nothing been heard of the copy for too long?"""
+        return now >= self.silent_at(seen)
+
+    def silent_at(self, seen: Sighting) -> float:
+        """When the copy counts as silent, if nothing more is heard of it.
+
+        After one lease; a copy that is not ready gets ten, for a constructor may hold the
+        interpreter lock, and nobody depends on it yet.
+        """
+        patience = 1 if seen.phase is Phase.READY else 10
+        return seen.heard_at + patience * self.settings.lease_certain_s
+
+    def may_believe_silence(self, now: float) -> bool:
+        """May the hub act on silence at all? See `Trust`."""
+        return now >= self.silence_believed_at()
+
+    def silence_believed_at(self) -> float:
+        """From when on silence may be believed, as things stand."""
+        return max(self.leases.unknown_until, self.trust.distrusted_until)
+
+    def is_counted(self, placed: Placed, seen: Sighting, now: float) -> bool:
+        """Does the copy count towards the factor?"""
+        if seen.is_gone or placed.node_id not in self.nodes:
+            return False
+        is_up = placed.address is not None
+        return not (is_up and self.is_silent(seen, now) and self.may_believe_silence(now))
+
+    def counted(self, child: Child, now: float) -> list[tuple[Placed, Sighting]]:
+        """All and only the copies that count towards the factor."""
+        return [copy for copy in self.copies(child, now) if self.is_counted(*copy, now)]
+
+    def usable_nodes(self, child: Child) -> list[Node]:
+        """The nodes that could hold a copy of the child, free capacity aside."""
+        selector = self.settings.label_selector
+        return [n for n in self.nodes.values() if placement.is_usable(child.plan, n, selector)]
+
+    def wanted(self, child: Child) -> int:
+        """How many copies the child should have on the nodes there are."""
+        usable = len(self.usable_nodes(child))
+        if child.plan.factor is None:
+            return max(1, usable)
+        if child.plan.spread is Spread.STRICT:
+            return min(child.plan.factor, usable)
+        return child.plan.factor if usable else 0
+
+
+    def dial(self, replica: ReplicaId, seen: Sighting, address: Address) -> None:
+        """Try to connect; the outcome is an event."""
+        seen.is_dialing = True
+        self.do(Dial(replica, address))
+
+    def publish(self, child_id: ChildId) -> None:
+        """Tell every process what the child is now."""
+        self.do(Publish(child_id))
+
+    def forget_copy(self, replica: ReplicaId, node_id: NodeId) -> None:
+        """The copy does not count any more; drop what was observed of it."""
+        seen = self.sightings.pop(replica, None)
+        if seen is not None:
+            self.end_starting(seen)
+        held = self.on_node.get(node_id)
+        if held is not None:
+            held.discard(replica)
+            if not held:
+                del self.on_node[node_id]
+
+    def begin_starting(self, seen: Sighting) -> None:
+        """One more copy is on its way up; the count of those is bounded."""
+        seen.is_starting = True
+        self.starting_count += 1
+
+    def end_starting(self, seen: Sighting) -> None:
+        """The copy is up or out; whoever waited for its place in the count is next."""
+        if seen.is_starting:
+            seen.is_starting = False
+            self.starting_count -= 1
+            if self.queued:
+                child_id = next(iter(self.queued))
+                del self.queued[child_id]
+                self.touch(child_id)
+
+    def place_copy(self, replica: ReplicaId, node_id: NodeId) -> None:
+        """The copy stands, or is to stand, on this node."""
+        self.on_node.setdefault(node_id, set()).add(replica)
+
+    def avoid(self, node_id: NodeId, until: float) -> None:
+        """Prefer other nodes until then: something died or found no room here."""
+        self.avoided_until[node_id] = max(until, self.avoided_until.get(node_id, NEVER))
+
+    def crashes_of(self, child_id: ChildId) -> Crashes:
+        """The deaths of this child's copies lately."""
+        return self.crashes.setdefault(child_id, Crashes())
+
+
+def is_led(child: Child) -> bool:
+    """Does one copy serve for all, under a lease?"""
+    return child.plan.model is Model.ACTIVE_PASSIVE
+
+
+def role_of(child: Child, number: int) -> Role:
+    """The role that the journal gives to the copy."""
+    is_serving = number == child.active or not is_led(child)
+    return Role.ACTIVE if is_serving else Role.PASSIVE
+
+
+def is_role_taken(child: Child, placed: Placed, seen: Sighting) -> bool:
+    """Has the copy said that it has the role which the journal gives it?"""
+    if is_led(child) and placed.number == child.active:
+        return seen.role is Role.ACTIVE and seen.epoch == child.epoch
+    return seen.role is role_of(child, placed.number)
+
+
+def child_of(replica: ReplicaId) -> ChildId:
+    """The child that the copy belongs to."""
+    return split_replica_id(replica)[0]

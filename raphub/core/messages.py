@@ -1,0 +1,372 @@
+"""What can happen to a machine, and what can a machine ask for?
+
+Events are told in the past, actions asked in the imperative. Wire messages travel between the
+hub and a replica: they arrive inside `FromReplica` or `FromHub` and leave inside `SendToReplica`
+or `SendToHub`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from raphub.core.model import (
+    Address,
+    ChildId,
+    ChildPlan,
+    Node,
+    NodeId,
+    Phase,
+    ReplicaId,
+    Role,
+)
+from raphub.core.records import Answer, Fact, RequestId
+
+# --- Wire messages: from the hub to a replica -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRole:
+    """Be `role` in `epoch`. It carries no lease: an active serves only after its own renewal."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDown:
+    """Stop serving in `epoch` and say so; counts for that epoch only."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """The renewal that was sent at `sent_at_s`, on the replica's own clock, is granted."""
+
+    epoch: int
+    sent_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A higher epoch is recorded: whoever serves in a lower one stops for good."""
+
+    epoch: int
+
+
+HubMessage = TakeRole | StepDown | LeaseGranted | Fenced
+
+# --- Wire messages: from a replica to the hub -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the replica is. Sent on every new connection and at each change of phase."""
+
+    phase: Phase
+    role: Role | None
+    epoch: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A replica without a lease to renew is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The active asks to serve on; `sent_at_s` is its own clock and comes back in the answer."""
+
+    epoch: int
+    sent_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTaken:
+    """The role's callback has returned, raised (`trouble` says what), or was not wanted."""
+
+    role: Role
+    epoch: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleOverdue:
+    """The role's callback has passed its deadline and is still running."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SteppedDown:
+    """The replica will not serve in `epoch` any more."""
+
+    epoch: int
+
+
+ReplicaMessage = Report | Heartbeat | Renew | RoleTaken | RoleOverdue | SteppedDown
+
+# --- Events of the hub machine ----------------------------------------------------------------
+
+
+class Failure(StrEnum):
+    """Why a replica did not come up."""
+
+    CONSTRUCTOR = "constructor"
+    DIED = "died"
+    NO_ROOM = "no_room"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The journal was read and the term claimed; `leftovers` are names found in the cluster."""
+
+    leftovers: tuple[ReplicaId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TermHeld:
+    """The journal still named this hub's term when it was asked at `asked_at_s`."""
+
+    asked_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """Ray's table of living nodes, whole. A node that is missing is suspected, no more."""
+
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsEnded:
+    """These jobs are over; children that live with them end."""
+
+    job_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildrenRequested:
+    """A client asks to start children."""
+
+    request: RequestId
+    plans: tuple[ChildPlan, ...]
+    check_existing: bool = True
+    rollback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A client asks to stop children; None stands for all of them."""
+
+    request: RequestId
+    child_ids: tuple[ChildId, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLocated:
+    """The replica's process listens at `address`."""
+
+    replica: ReplicaId
+    address: Address
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFailed:
+    """The replica did not come up. `died` is a proof only with a cause in its own process."""
+
+    replica: ReplicaId
+    failure: Failure
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WireClosed:
+    """The connection to the replica broke, or could not be made in time."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessGone:
+    """The replica's process is proved gone: its port refuses, or Ray reported the worker's exit."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStopped:
+    """Nothing of the replica is left in the cluster: actor, placement group and name are gone."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class FromReplica:
+    """A wire message arrived on the replica's present connection."""
+
+    replica: ReplicaId
+    message: ReplicaMessage
+
+
+HubEvent = (
+    Ticked
+    | Recovered
+    | TermHeld
+    | NodesSeen
+    | JobsEnded
+    | ChildrenRequested
+    | StopRequested
+    | ReplicaLocated
+    | ReplicaFailed
+    | WireClosed
+    | ProcessGone
+    | ReplicaStopped
+    | FromReplica
+)
+
+# --- Actions of the hub machine ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Put these facts at rest; nothing that follows is performed before they are."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartReplica:
+    """Reserve room on the node and start the copy there; find it if it was started before."""
+
+    replica: ReplicaId
+    node_id: NodeId
+    plan: ChildPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StopReplica:
+    """End the copy and free all that it holds, then report `ReplicaStopped`."""
+
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to the replica; answers are its `Report`, `WireClosed` or `ProcessGone`."""
+
+    replica: ReplicaId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SendToReplica:
+    """Send a wire message, if there is a connection; a lost one is sent again by the machine."""
+
+    replica: ReplicaId
+    message: HubMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell every process that uses the hub what this child is now."""
+
+    child_id: ChildId
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a client's request."""
+
+    request: RequestId
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Add a line to the hub's history of events."""
+
+    kind: str
+    text: str
+    child_id: ChildId | None = None
+    replica: ReplicaId | None = None
+    node_id: NodeId | None = None
+
+
+HubAction = Record | StartReplica | StopReplica | Dial | SendToReplica | Publish | Reply | Note
+
+# --- Events and actions of the replica machine ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FromHub:
+    """A wire message arrived from the hub actor that claimed `term`."""
+
+    term: int
+    message: HubMessage
+
+
+@dataclass(frozen=True, slots=True)
+class HubConnected:
+    """A hub actor of `term` has connected."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildBegan:
+    """The user's constructor has been entered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The user's object stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackReturned:
+    """`on_role_change` has returned, or raised what `trouble` says."""
+
+    role: Role
+    epoch: int
+    trouble: str = ""
+
+
+ReplicaEvent = Ticked | FromHub | HubConnected | BuildBegan | Built | CallbackReturned
+
+
+@dataclass(frozen=True, slots=True)
+class SendToHub:
+    """Send a wire message to the hub actor of the highest term seen."""
+
+    message: ReplicaMessage
+
+
+@dataclass(frozen=True, slots=True)
+class CallBack:
+    """Call the user's `on_role_change`, never at the same time as a call of the user's."""
+
+    role: Role
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonCallback:
+    """The running `on_role_change` no longer keeps calls waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeCalls:
+    """Calls that wait for this replica to serve should ask again."""
+
+
+ReplicaAction = SendToHub | CallBack | AbandonCallback | WakeCalls

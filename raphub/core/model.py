@@ -1,0 +1,157 @@
+"""What are the things that raphub reasons about?
+
+The nouns of the core: nodes, children, replicas, and the settings that bound every decision.
+All times are seconds on the clock of whoever holds the value; none of them is comparable
+between two processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+ChildId = NewType("ChildId", str)
+ReplicaId = NewType("ReplicaId", str)
+Address = tuple[str, int]
+
+
+class Role(StrEnum):
+    """What a replica is asked to be: ACTIVE serves, PASSIVE stands by."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+
+
+class Phase(StrEnum):
+    """Where a replica is in its life."""
+
+    STARTING = "starting"
+    BUILDING = "building"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+class Health(StrEnum):
+    """How a child is, in one word."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    STARTING = "starting"
+    NO_ACTIVE = "no_active"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+class Model(StrEnum):
+    """Who serves: one copy, or all of them."""
+
+    ACTIVE_PASSIVE = "active_passive"
+    ACTIVE_ACTIVE = "active_active"
+
+
+class Signal(StrEnum):
+    """Which roles are told to the user's object through `on_role_change`."""
+
+    ALL = "all"
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    NONE = "none"
+
+    def tells(self, role: Role) -> bool:
+        """Is `role` told to the user's object?"""
+        return self is Signal.ALL or self.value == role.value
+
+
+class Spread(StrEnum):
+    """May two copies share a node when there are fewer nodes than copies?"""
+
+    PREFERRED = "preferred"
+    STRICT = "strict"
+
+
+class DeathProof(StrEnum):
+    """What counts as proof that a process is gone, besides an expired lease."""
+
+    PORT = "port"
+    LEASE = "lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Ray node as the hub last saw it."""
+
+    node_id: NodeId
+    address: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
+    is_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """What the hub needs to know of a child's specification; the rest is opaque to it.
+
+    `factor` is None for one copy per usable node. `payload` carries the class and its arguments
+    as bytes that only replicas read; `options` carries what the shell passes on to Ray, as text.
+    `job_id` is set when the child ends with the job that made it.
+    """
+
+    child_id: ChildId
+    factor: int | None = 2
+    model: Model = Model.ACTIVE_PASSIVE
+    signal: Signal = Signal.ALL
+    spread: Spread = Spread.PREFERRED
+    zone_label: str | None = None
+    label_selector: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
+    job_id: str | None = None
+    options: str = "{}"
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """The bounds of every loop, queue, retry and wait of one hub. Times in seconds."""
+
+    lease_duration_s: float = 3.0
+    lease_renewal_s: float = 0.5
+    clock_drift_max: float = 0.01
+    term_check_s: float = 1.0
+    role_deadline_s: float = 5.0
+    placement_deadline_s: float = 20.0
+    build_deadline_s: float = 600.0
+    dial_retry_s: float = 0.2
+    dial_timeout_s: float = 1.0
+    crash_backoff_s: float = 0.2
+    crash_backoff_max_s: float = 10.0
+    crash_limit: int = 8
+    crash_forgiven_s: float = 30.0
+    replicas_starting_max: int = 16
+    answers_max: int = 1000
+    requests_waiting_max: int = 1000
+    tombstones_max: int = 1000
+    distrust_node_fraction: float = 0.5
+    pause_suspected_s: float = 1.0
+    death_proof: DeathProof = DeathProof.PORT
+    label_selector: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lease_certain_s(self) -> float:
+        """How long after answering a renewal the hub must wait to be certain that it ran out.
+
+        The holder's clock may be slow and the hub's fast, each by `clock_drift_max`.
+        """
+        return self.lease_duration_s * (1 + self.clock_drift_max) / (1 - self.clock_drift_max)
+
+
+def replica_id(child_id: ChildId, number: int) -> ReplicaId:
+    """The name of the copy of `child_id` that was counted as `number`."""
+    return ReplicaId(f"{child_id}#{number}")
+
+
+def split_replica_id(replica: ReplicaId) -> tuple[ChildId, int]:
+    """The child and the number that `replica_id` put together."""
+    child, _, number = replica.rpartition("#")
+    return ChildId(child), int(number)

@@ -1,0 +1,262 @@
+"""May this copy serve, and what does it tell the hub and the user's object?
+
+The role and lease half of the data plane. A copy serves while it has taken the ACTIVE role of its
+epoch and its own clock says that the lease of that epoch runs. It obeys the highest term that it
+has seen, and a higher epoch, from whomever it hears of it, ends its serving for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from raphub.core.messages import (
+    AbandonCallback,
+    BuildBegan,
+    Built,
+    CallBack,
+    CallbackReturned,
+    Fenced,
+    FromHub,
+    Heartbeat,
+    HubConnected,
+    HubMessage,
+    LeaseGranted,
+    Renew,
+    ReplicaAction,
+    ReplicaEvent,
+    Report,
+    RoleOverdue,
+    RoleTaken,
+    SendToHub,
+    StepDown,
+    SteppedDown,
+    TakeRole,
+    Ticked,
+    WakeCalls,
+)
+from raphub.core.model import Phase, ReplicaId, Role, Signal
+
+NEVER = float("-inf")
+
+
+class Admission(StrEnum):
+    """What becomes of a call that arrives."""
+
+    SERVE = "serve"
+    WAIT = "wait"
+    NOT_ACTIVE = "not_active"
+    STALE = "stale"
+
+
+@dataclass(slots=True)
+class RunningCallback:
+    """The user's `on_role_change` at work. At most one runs at a time."""
+
+    role: Role
+    epoch: int
+    began_at: float
+    is_overdue: bool = False
+
+
+@dataclass(slots=True)
+class ReplicaMachine:
+    """One copy. All times are seconds on its own clock.
+
+    `is_led` is False where all copies serve without a lease. `told` is the role that the user's
+    object was last told; `refused_epoch` is the highest epoch in which this copy will not serve.
+    """
+
+    replica: ReplicaId
+    pid: int = 0
+    is_led: bool = True
+    signal: Signal = Signal.ALL
+    lease_duration_s: float = 3.0
+    lease_renewal_s: float = 0.5
+    role_deadline_s: float = 5.0
+    term: int = 0
+    phase: Phase = Phase.STARTING
+    role: Role | None = None
+    epoch: int = 0
+    is_taken: bool = False
+    lease_until: float = NEVER
+    refused_epoch: int = 0
+    renewed_at: float = NEVER
+    told: Role | None = None
+    callback: RunningCallback | None = None
+
+    # --- questions ----------------------------------------------------------------------------
+
+    def may_serve(self, now: float) -> bool:
+        """May a call be executed, and its answer be let go, at this moment?"""
+        is_active = self.role is Role.ACTIVE and self.is_taken and self.phase is Phase.READY
+        return is_active and (not self.is_led or self._has_lease(now))
+
+    def may_answer(self, epoch: int, now: float) -> bool:
+        """May the answer of a call that began in `epoch` be let go?"""
+        return self.epoch == epoch and self.may_serve(now)
+
+    def admit(self, call_epoch: int, now: float) -> Admission:
+        """Decide about a call whose sender believes in `call_epoch`.
+
+        WAIT means that this copy may serve in a moment: it is being promoted, or waits for its
+        lease. A call of a higher epoch proves that the own one is over.
+        """
+        if self.is_led and call_epoch > self.epoch:
+            self._fence(call_epoch)
+            return Admission.WAIT
+        if self.role is not Role.ACTIVE:
+            return Admission.WAIT if self.role is None else Admission.NOT_ACTIVE
+        if self.is_led and call_epoch < self.epoch:
+            return Admission.STALE
+        return Admission.SERVE if self.may_serve(now) else Admission.WAIT
+
+    # --- events -------------------------------------------------------------------------------
+
+    def handle(self, event: ReplicaEvent, now: float) -> list[ReplicaAction]:
+        """Decide what follows from the event. Total: stale and repeated ones change nothing."""
+        match event:
+            case Ticked():
+                return self._tick(now)
+            case FromHub(term, message):
+                if term < self.term:
+                    return []
+                self.term = term
+                return self._obey(message, now)
+            case HubConnected(term):
+                if term < self.term:
+                    return []
+                self.term = term
+                return [self._report(), *self._beat(now)]
+            case BuildBegan():
+                self.phase = Phase.BUILDING
+                return [self._report()]
+            case Built():
+                self.phase = Phase.READY
+                return [self._report()]
+            case CallbackReturned():
+                return self._end_callback(event, now)
+            case _:
+                assert_never(event)
+
+    def _tick(self, now: float) -> list[ReplicaAction]:
+        actions: list[ReplicaAction] = []
+        if now - self.renewed_at >= self.lease_renewal_s:
+            actions += self._beat(now)
+        running = self.callback
+        if running is not None:
+            ran_s = now - running.began_at
+            if ran_s > self.role_deadline_s and not running.is_overdue:
+                running.is_overdue = True
+                actions.append(SendToHub(RoleOverdue(running.role, running.epoch)))
+            if ran_s > 2 * self.role_deadline_s:
+                actions += self._abandon_callback(running, now)
+        return actions
+
+    def _obey(self, message: HubMessage, now: float) -> list[ReplicaAction]:
+        match message:
+            case TakeRole(role, epoch):
+                return self._take_role(role, epoch, now)
+            case StepDown(epoch):
+                return self._step_down(epoch, now)
+            case LeaseGranted(epoch, sent_at):
+                return self._take_lease(epoch, sent_at, now)
+            case Fenced(epoch):
+                self._fence(epoch)
+                return []
+            case _:
+                assert_never(message)
+
+    # --- lease --------------------------------------------------------------------------------
+
+    def _has_lease(self, now: float) -> bool:
+        return now < self.lease_until and self.epoch > self.refused_epoch
+
+    def _beat(self, now: float) -> list[ReplicaAction]:
+        """Ask for the lease, or say that the copy is alive."""
+        self.renewed_at = now
+        if self.is_led and self.role is Role.ACTIVE and self.epoch > self.refused_epoch:
+            return [SendToHub(Renew(self.epoch, now))]
+        return [SendToHub(Heartbeat())]
+
+    def _take_lease(self, epoch: int, sent_at_s: float, now: float) -> list[ReplicaAction]:
+        """The lease counts from when its renewal was sent, which the hub cannot have been late for."""
+        if self.role is not Role.ACTIVE or epoch != self.epoch:
+            return []
+        could_serve = self.may_serve(now)
+        self.lease_until = max(self.lease_until, sent_at_s + self.lease_duration_s)
+        return [WakeCalls()] if not could_serve else []
+
+    def _fence(self, epoch: int) -> None:
+        """Never serve again in any epoch below this one."""
+        self.refused_epoch = max(self.refused_epoch, epoch - 1)
+        if self.is_led and self.role is Role.ACTIVE and self.epoch <= self.refused_epoch:
+            self._leave_service()
+
+    def _leave_service(self) -> None:
+        self.role, self.is_taken, self.lease_until = Role.PASSIVE, False, NEVER
+
+    # --- role ---------------------------------------------------------------------------------
+
+    def _take_role(self, role: Role, epoch: int, now: float) -> list[ReplicaAction]:
+        if self.phase is not Phase.READY or epoch < self.epoch:
+            return []
+        if role is Role.ACTIVE and epoch <= self.refused_epoch and self.is_led:
+            return []
+        if (role, epoch) == (self.role, self.epoch):
+            return [SendToHub(RoleTaken(role, epoch))] if self.is_taken else []
+        if epoch == self.epoch and self.role is Role.ACTIVE and self.is_led:
+            return []
+        if epoch != self.epoch:
+            self.lease_until = NEVER
+        self.role, self.epoch, self.is_taken = role, epoch, False
+        actions = self._tell_object(now)
+        if role is Role.ACTIVE and self.is_led:
+            actions += self._beat(now)
+        return actions
+
+    def _step_down(self, epoch: int, now: float) -> list[ReplicaAction]:
+        """Stop serving first and say so; what the user's object makes of it is not awaited."""
+        if epoch < self.epoch:
+            return []
+        self._fence(epoch + 1)
+        actions: list[ReplicaAction] = [SendToHub(SteppedDown(epoch))]
+        if self.role is Role.PASSIVE and not self.is_taken:
+            actions += self._tell_object(now)
+        return actions
+
+    def _tell_object(self, now: float) -> list[ReplicaAction]:
+        """Have the user's object told its role, unless it was, or is not to be told this one."""
+        if self.role is None or self.callback is not None:
+            return []
+        if self.told is self.role or not self.signal.tells(self.role):
+            self.told = self.role
+            return self._have_taken("")
+        self.callback = RunningCallback(self.role, self.epoch, now)
+        return [CallBack(self.role, self.epoch)]
+
+    def _end_callback(self, returned: CallbackReturned, now: float) -> list[ReplicaAction]:
+        running = self.callback
+        if running is None or (running.role, running.epoch) != (returned.role, returned.epoch):
+            return []
+        self.callback, self.told = None, returned.role
+        if (self.role, self.epoch) == (returned.role, returned.epoch):
+            return self._have_taken(returned.trouble)
+        return self._tell_object(now)
+
+    def _abandon_callback(self, running: RunningCallback, now: float) -> list[ReplicaAction]:
+        """Twice the deadline, and the hub has not replaced this copy: go on without the callback."""
+        trouble = f"on_role_change({running.role}) still runs after {now - running.began_at:.1f} s"
+        returned = CallbackReturned(running.role, running.epoch, trouble)
+        return [AbandonCallback(), *self._end_callback(returned, now)]
+
+    def _have_taken(self, trouble: str) -> list[ReplicaAction]:
+        if self.role is None:
+            return []
+        self.is_taken = True
+        return [SendToHub(RoleTaken(self.role, self.epoch, trouble)), WakeCalls()]
+
+    def _report(self) -> ReplicaAction:
+        role = self.role if self.is_taken else None
+        return SendToHub(Report(self.phase, role, self.epoch, self.pid))

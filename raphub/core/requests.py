@@ -1,0 +1,257 @@
+"""When does a client's request run, and when is it answered?
+
+A request is recorded with its effect, so that a retry finds the first one, even in a later life
+of the hub actor. Requests of one client run in the order of their numbers, whatever order they
+arrive in; what is answered is kept for retries, bounded by `answers_max`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from raphub.core.hub_state import HubState
+from raphub.core.messages import ChildrenRequested, Failure, Reply, StopReplica, StopRequested
+from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId, Spread, replica_id
+from raphub.core.records import (
+    Answer,
+    Child,
+    ChildAdded,
+    ChildRemoved,
+    OpenRequest,
+    RequestAnswered,
+    RequestId,
+    RequestOpened,
+    RequestRolledBack,
+    RequestTroubled,
+    StartAnswer,
+    StopAnswer,
+    Trouble,
+)
+from raphub.core.views import is_complete
+
+FIRST_DEATHS_MAX = 3
+"""A child whose copies die so often before it ever was complete has failed to start."""
+
+Request = ChildrenRequested | StopRequested
+
+
+@dataclass(slots=True)
+class Requests:
+    """The requests that run or wait. Rebuilt from the ledger when a hub actor starts again."""
+
+    state: HubState
+    held_back: dict[str, dict[int, Request]] = field(default_factory=dict)
+    held_back_count: int = 0
+    first_starts: dict[ChildId, tuple[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, opened in self.state.ledger.requests.items():
+            if not opened.is_stop:
+                self.first_starts.update(dict.fromkeys(opened.child_ids, key))
+
+    # --- arrival ------------------------------------------------------------------------------
+
+    def receive(self, event: Request, now: float) -> None:
+        """Run the request if all earlier ones of its client were seen, else hold it back."""
+        request = event.request
+        ledger = self.state.ledger
+        if request.key in ledger.answers:
+            self.state.do(Reply(request, ledger.answers[request.key]))
+            return
+        if request.key in ledger.requests:
+            return
+        waiting = self.held_back.setdefault(request.client, {})
+        if request.number not in waiting:
+            if self.held_back_count >= self.state.settings.requests_waiting_max:
+                self._refuse_busy(request)
+                return
+            waiting[request.number] = event
+            self.held_back_count += 1
+        self._run_waiting(request.client, now)
+
+    def _run_waiting(self, client: str, now: float) -> None:
+        waiting = self.held_back[client]
+        for number in sorted(waiting):
+            event = waiting[number]
+            if any(not self._was_seen(client, n) for n in range(event.request.settled_below, number)):
+                break
+            del waiting[number]
+            self.held_back_count -= 1
+            self._run(event, now)
+        if not waiting:
+            del self.held_back[client]
+
+    def _was_seen(self, client: str, number: int) -> bool:
+        ledger = self.state.ledger
+        return (client, number) in ledger.answers or (client, number) in ledger.requests
+
+    def _refuse_busy(self, request: RequestId) -> None:
+        """Refused without a record: the client may send the same request again."""
+        reason = "too many requests wait for earlier ones of their clients"
+        self.state.do(Reply(request, StopAnswer((), (Trouble(ChildId(""), "busy", reason),))))
+
+    def _run(self, event: Request, now: float) -> None:
+        match event:
+            case ChildrenRequested():
+                self._run_start(event)
+            case StopRequested():
+                self._run_stop(event)
+        self.progress(event.request.key, now)
+
+    # --- start --------------------------------------------------------------------------------
+
+    def _run_start(self, event: ChildrenRequested) -> None:
+        state, request = self.state, event.request
+        accepted: dict[ChildId, ChildPlan] = {}
+        troubles: list[Trouble] = []
+        for plan in event.plans:
+            trouble = self._refusal(plan, accepted)
+            if trouble is None:
+                accepted[plan.child_id] = plan
+            else:
+                troubles.append(trouble)
+        was_there = any(trouble.kind == "already_started" for trouble in troubles)
+        nothing_starts = (event.check_existing and was_there) or (event.rollback and troubles)
+        if nothing_starts:
+            accepted = {}
+        for child_id, plan in accepted.items():
+            state.record(ChildAdded(plan, *state.ledger.beginning(child_id)))
+            state.crashes.pop(child_id, None)
+            self.first_starts[child_id] = request.key
+            state.touch(child_id)
+        state.record(
+            RequestOpened(
+                request, tuple(accepted), troubles=tuple(troubles), rollback=event.rollback
+            )
+        )
+
+    def _refusal(self, plan: ChildPlan, accepted: dict[ChildId, ChildPlan]) -> Trouble | None:
+        state, child_id = self.state, plan.child_id
+        if child_id in state.ledger.children:
+            return Trouble(child_id, "already_started", f"the child {child_id!r} runs already")
+        if child_id in accepted:
+            return Trouble(child_id, "duplicate", f"{child_id!r} stands twice in one request")
+        usable = len(state.usable_nodes(Child(plan, 0, 0)))
+        needed = plan.factor if plan.spread is Spread.STRICT and plan.factor else 1
+        if usable < needed:
+            reason = f"{needed} usable nodes are needed, there are {usable} of {len(state.nodes)}"
+            return Trouble(child_id, "not_enough_nodes", reason)
+        return None
+
+    def fail_copy(
+        self, child: Child, failure: Failure, reason: str, node_id: NodeId, now: float
+    ) -> bool:
+        """A copy did not come up. True if that ends the start of its child, which is removed."""
+        child_id = child.plan.child_id
+        key = self.first_starts.get(child_id)
+        if key is None:
+            return False
+        deaths = self.state.crashes_of(child_id).count
+        if failure is not Failure.CONSTRUCTOR and deaths < FIRST_DEATHS_MAX:
+            return False
+        opened = self.state.ledger.requests[key]
+        awaited = self.remove(child_id)
+        trouble = Trouble(child_id, "start_failed", reason, node_id)
+        self.state.record(RequestTroubled(opened.request, trouble, awaited))
+        self.state.note("start_failed", reason, child_id, node_id=node_id)
+        self.progress(key, now)
+        return True
+
+    # --- stop ---------------------------------------------------------------------------------
+
+    def _run_stop(self, event: StopRequested) -> None:
+        state = self.state
+        asked = list(state.ledger.children) if event.child_ids is None else event.child_ids
+        known = tuple(dict.fromkeys(c for c in asked if c in state.ledger.children))
+        troubles = tuple(
+            Trouble(child_id, "not_found", f"there is no child {child_id!r}")
+            for child_id in dict.fromkeys(asked)
+            if child_id not in known
+        )
+        awaited = [replica for child_id in known for replica in self.remove(child_id)]
+        if event.child_ids is None:
+            awaited = sorted(state.ledger.retired)
+        state.record(RequestOpened(event.request, known, tuple(awaited), troubles, is_stop=True))
+
+    def remove(self, child_id: ChildId) -> tuple[ReplicaId, ...]:
+        """End the child. Returns its copies, which are on their way out."""
+        state = self.state
+        child = state.ledger.children[child_id]
+        placed_on = {replica_id(child_id, p.number): p.node_id for p in child.replicas.values()}
+        self.first_starts.pop(child_id, None)
+        state.record(ChildRemoved(child_id))
+        for replica, node_id in placed_on.items():
+            state.forget_copy(replica, node_id)
+            state.do(StopReplica(replica))
+        state.crashes.pop(child_id, None)
+        state.short.discard(child_id)
+        state.queued.pop(child_id, None)
+        state.publish(child_id)
+        state.note("child_removed", f"{child_id} is stopped", child_id)
+        state.touch(child_id)
+        return tuple(placed_on)
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def settled(self, child_id: ChildId, now: float) -> None:
+        """The child was settled: perhaps a request can be answered."""
+        key = self.first_starts.get(child_id)
+        if key is not None:
+            self.progress(key, now)
+        elif child_id not in self.state.ledger.children:
+            self.progress_all(now)
+
+    def progress_all(self, now: float) -> None:
+        """Copies have ended: perhaps requests that wait for their end can be answered."""
+        for key, opened in list(self.state.ledger.requests.items()):
+            if not opened.awaited:
+                self.progress(key, now)
+
+    def progress(self, key: tuple[str, int], now: float) -> None:
+        """Bring the request as far as it can go; answer it when it is complete."""
+        opened = self.state.ledger.requests.get(key)
+        if opened is None:
+            return
+        if opened.rollback and opened.troubles and not opened.rolled_back:
+            self._roll_back(opened)
+        if opened.awaited:
+            return
+        if opened.is_stop:
+            self._answer(opened, StopAnswer(opened.child_ids, tuple(opened.troubles)))
+        elif opened.rolled_back or all(self._is_done(opened, c, now) for c in opened.child_ids):
+            self._answer(opened, self._start_answer(opened, now))
+
+    def _is_done(self, opened: OpenRequest, child_id: ChildId, now: float) -> bool:
+        child = self.state.ledger.children.get(child_id)
+        is_ours = self.first_starts.get(child_id) == opened.request.key
+        return child is None or not is_ours or is_complete(self.state, child, now)
+
+    def _roll_back(self, opened: OpenRequest) -> None:
+        awaited: list[ReplicaId] = []
+        for child_id in opened.child_ids:
+            if self.first_starts.get(child_id) == opened.request.key:
+                awaited += self.remove(child_id)
+        self.state.record(RequestRolledBack(opened.request, tuple(awaited)))
+
+    def _start_answer(self, opened: OpenRequest, now: float) -> StartAnswer:
+        state = self.state
+        troubled = {trouble.child_id for trouble in opened.troubles}
+        troubles = list(opened.troubles)
+        started: dict[ChildId, tuple[ReplicaId, ...]] = {}
+        for child_id in opened.child_ids:
+            child = state.ledger.children.get(child_id)
+            if child is not None and self.first_starts.get(child_id) == opened.request.key:
+                started[child_id] = tuple(
+                    replica_id(child_id, placed.number) for placed, _ in state.counted(child, now)
+                )
+            elif child_id not in troubled and not opened.rolled_back:
+                reason = "stopped before its start was complete"
+                troubles.append(Trouble(child_id, "start_failed", reason))
+        return StartAnswer(started, tuple(troubles), opened.rolled_back)
+
+    def _answer(self, opened: OpenRequest, answer: Answer) -> None:
+        for child_id in opened.child_ids:
+            if self.first_starts.get(child_id) == opened.request.key:
+                del self.first_starts[child_id]
+        self.state.record(RequestAnswered(opened.request, answer))
+        self.state.do(Reply(opened.request, answer))

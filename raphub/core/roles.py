@@ -1,0 +1,173 @@
+"""Who is the active of a child, and when may another one become it?
+
+Promotion needs a proof that the old active serves no more (law 4): it stepped down, its process is
+gone, or its lease has certainly run out. The first two are recorded as `LeaseReleased`; the last
+is a matter of time and of trust in silence. An active that works is never moved (law 7).
+"""
+
+from __future__ import annotations
+
+from raphub.core.hub_state import HubState, is_led, is_role_taken, role_of
+from raphub.core.messages import SendToReplica, StepDown, StopReplica, TakeRole
+from raphub.core.model import Role, replica_id
+from raphub.core.records import Child, Placed, ReplicaPromoted, ReplicaRetired
+from raphub.core.sightings import Sighting
+
+ASK_AGAIN_S = 1.0
+"""A message that was not answered for so long is sent again."""
+
+
+def settle_roles(state: HubState, child: Child, now: float) -> None:
+    """Give the child an active if it needs and may have one, and tell every copy its role."""
+    if is_led(child):
+        _settle_active(state, child, now)
+    else:
+        _settle_nominal(state, child, now)
+    for placed, seen in state.copies(child, now):
+        _tell_role(state, child, placed, seen, now)
+
+
+def may_promote(state: HubState, child: Child, now: float) -> bool:
+    """Is it proved that nobody serves in the child's epoch any more?"""
+    return child.holder is None or state.leases.has_run_out(child.plan.child_id, now)
+
+
+def is_out(state: HubState, child: Child, seen: Sighting, now: float) -> bool:
+    """Has the child's active, of which `seen` is the sighting, ceased to be one?"""
+    if seen.is_gone or child.holder is None:
+        return True
+    if not state.leases.has_run_out(child.plan.child_id, now):
+        return False
+    return seen.leaving or (state.is_silent(seen, now) and state.may_believe_silence(now))
+
+
+def retire(state: HubState, child: Child, number: int) -> None:
+    """Take the copy out for good and have it stopped."""
+    child_id = child.plan.child_id
+    replica = replica_id(child_id, number)
+    node_id = child.replicas[number].node_id
+    state.record(ReplicaRetired(child_id, number))
+    state.forget_copy(replica, node_id)
+    state.do(StopReplica(replica))
+    state.note("replica_retired", f"{replica} is out", child_id, number, node_id)
+
+
+def _settle_active(state: HubState, child: Child, now: float) -> None:
+    child_id = child.plan.child_id
+    active_seen = None
+    if child.active is not None:
+        active_seen = state.sighting(replica_id(child_id, child.active), now)
+        if not is_out(state, child, active_seen, now):
+            _consider_leaving(state, child, active_seen, now)
+            return
+    heir = _choose_heir(state, child, now)
+    if heir is None:
+        if active_seen is not None and active_seen.is_gone and child.active is not None:
+            retire(state, child, child.active)
+        return
+    if not may_promote(state, child, now):
+        state.wake_at(child_id, state.leases.ends_at(child_id))
+        return
+    _promote(state, child, heir, now)
+
+
+def _choose_heir(state: HubState, child: Child, now: float) -> Placed | None:
+    """The copy to promote: ready, on a node that Ray sees, told before others, oldest first.
+
+    An active that has stepped down with nobody to follow it is the last choice.
+    """
+    ready = [
+        (placed, seen)
+        for placed, seen in state.copies(child, now)
+        if seen.is_ready and not state.is_silent(seen, now)
+    ]
+    if not ready:
+        return None
+    heir, _ = min(
+        ready,
+        key=lambda copy: (
+            copy[0].number == child.active,
+            copy[0].node_id not in state.nodes,
+            copy[1].role is None,
+            copy[0].number,
+        ),
+    )
+    return heir
+
+
+def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
+    child_id = child.plan.child_id
+    old = child.active
+    if old is not None and old != heir.number:
+        retire(state, child, old)
+    epoch = child.epoch + 1
+    state.record(ReplicaPromoted(child_id, heir.number, epoch))
+    seen = state.sighting(replica_id(child_id, heir.number), now)
+    seen.leaving = seen.is_overdue = False
+    state.note(
+        "promoted",
+        f"{replica_id(child_id, heir.number)} is the active of epoch {epoch}",
+        child_id,
+        heir.number,
+        heir.node_id,
+    )
+
+
+def _settle_nominal(state: HubState, child: Child, now: float) -> None:
+    """Where all copies serve, one of them is still named the active, for whoever asks for one."""
+    child_id = child.plan.child_id
+    active = child.active
+    if active is not None and state.sighting(replica_id(child_id, active), now).is_gone:
+        retire(state, child, active)
+    if child.active is None:
+        heir = _choose_heir(state, child, now)
+        if heir is not None:
+            state.record(ReplicaPromoted(child_id, heir.number, child.epoch + 1))
+
+
+def _consider_leaving(state: HubState, child: Child, seen: Sighting, now: float) -> None:
+    """Ask a working active to step down, if it must go and a ready copy can follow it.
+
+    It must go when Ray calls its node dead (its callers cannot reach it any more, though it
+    works), or when its role callback has passed its deadline.
+    """
+    active = child.active
+    if active is None:
+        return
+    must_go = child.replicas[active].node_id not in state.nodes or seen.is_overdue
+    heir = _choose_heir(state, child, now) if must_go and not seen.leaving else None
+    if heir is not None and heir.number != active and heir.node_id in state.nodes:
+        seen.leaving = True
+        seen.asked_at = float("-inf")
+        state.note("stepping_down", "asked to step down", child.plan.child_id, active)
+        if seen.is_overdue:
+            state.crashes_of(child.plan.child_id).add(state.settings, now)
+    if seen.leaving and now - seen.asked_at >= ASK_AGAIN_S:
+        seen.asked_at = now
+        state.do(SendToReplica(replica_id(child.plan.child_id, active), StepDown(child.epoch)))
+    if seen.leaving:
+        state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)
+
+
+def _tell_role(
+    state: HubState, child: Child, placed: Placed, seen: Sighting, now: float
+) -> None:
+    """Ask the copy to take its role, and ask again until it says that it has.
+
+    A passive hears nothing before the child's first active is known, so that the copy which
+    becomes it is never told passive first.
+    """
+    role = role_of(child, placed.number)
+    if not seen.is_ready or seen.leaving or is_role_taken(child, placed, seen):
+        return
+    if role is Role.PASSIVE and child.active is None:
+        return
+    asked = (role, child.epoch)
+    if seen.asked_role != asked:
+        seen.asked_role, seen.role_asked_at = asked, now
+    elif now - seen.asked_at < ASK_AGAIN_S:
+        state.wake_at(child.plan.child_id, seen.asked_at + ASK_AGAIN_S)
+        return
+    seen.asked_at = now
+    state.do(SendToReplica(replica_id(child.plan.child_id, placed.number), TakeRole(*asked)))
+    state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)
