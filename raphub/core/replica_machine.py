@@ -97,6 +97,10 @@ class ReplicaMachine:
         """May the answer of a call that began in `epoch` be let go?"""
         return self.epoch == epoch and self.may_serve(now)
 
+    def may_serve_again(self, epoch: int) -> bool:
+        """Could a renewal let this copy serve on in `epoch`?"""
+        return self.role is Role.ACTIVE and self.epoch == epoch and epoch > self.refused_epoch
+
     def admit(self, call_epoch: int, now: float) -> Admission:
         """Decide about a call whose sender believes in `call_epoch`.
 

@@ -1,0 +1,77 @@
+"""Which nodes and jobs does Ray see?
+
+Turns Ray's tables into events by looking often. This is the ONLY module that asks Ray for what has
+no public call: the table of jobs, and (later) drain notices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import ray
+import ray._private.state
+
+from raphub.core.messages import HubEvent, JobsEnded, NodesSeen
+from raphub.core.model import Node, NodeId
+
+LOOK_EVERY_S = 0.25
+JOBS_EVERY_LOOKS = 4
+
+
+class NodeWatch:
+    """A thread that reports `NodesSeen` when the living nodes change, and `JobsEnded` once a job."""
+
+    def __init__(self, report: Callable[[HubEvent], None]) -> None:
+        """`report` is called from this watch's own thread."""
+        self._report = report
+        self._seen: tuple[Node, ...] | None = None
+        self._jobs_over: set[str] = set()
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Look once now, then go on in a thread."""
+        self._look_at_nodes()
+        threading.Thread(target=self._run, name="raphub-nodes", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        looks = 0
+        while not self._stopping.wait(LOOK_EVERY_S):
+            looks += 1
+            try:
+                self._look_at_nodes()
+                if looks % JOBS_EVERY_LOOKS == 0:
+                    self._look_at_jobs()
+            except Exception:  # noqa: BLE001, S112 - Ray's tables are away: the last look stands
+                continue
+
+    def _look_at_nodes(self) -> None:
+        nodes = tuple(sorted(_living_nodes(), key=lambda node: node.node_id))
+        if nodes != self._seen:
+            self._seen = nodes
+            self._report(NodesSeen(nodes))
+
+    def _look_at_jobs(self) -> None:
+        over = {job["JobID"] for job in ray._private.state.jobs() if job.get("IsDead")}  # noqa: SLF001
+        fresh = over - self._jobs_over
+        if fresh:
+            self._jobs_over |= fresh
+            self._report(JobsEnded(tuple(sorted(fresh))))
+
+
+def _living_nodes() -> list[Node]:
+    return [
+        Node(
+            NodeId(node["NodeID"]),
+            node["NodeManagerAddress"],
+            dict(node.get("Labels", {})),
+            dict(node["Resources"]),
+            is_head="node:__internal_head__" in node["Resources"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]

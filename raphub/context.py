@@ -1,0 +1,63 @@
+"""Where does the code that asks run: in which copy, in which role?"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raphub.core.model import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The copy that is executing the present call or role callback.
+
+    `epoch` is the fencing token: it grows at each promotion of the child, and an outside system
+    that refuses lower ones is safe from a deposed active. `seq` counts replicated writes and is 0
+    while state is not replicated.
+    """
+
+    hub_id: str
+    child_id: str
+    replica_id: str
+    node_id: str
+    role: Role | None
+    epoch: int
+    seq: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Does this copy serve?"""
+        return self.role is Role.ACTIVE
+
+
+_current: contextvars.ContextVar[Callable[[], Context] | None] = contextvars.ContextVar(
+    "raphub_current", default=None
+)
+
+
+def enter(ask: Callable[[], Context]) -> None:
+    """Say, for the present thread, whom `current` is to ask."""
+    _current.set(ask)
+
+
+def current() -> Context:
+    """The copy whose method or callback is running now.
+
+    Valid inside a method, the constructor and `on_role_change` of a child. Raises `RuntimeError`
+    anywhere else.
+    """
+    ask = _current.get()
+    if ask is None:
+        raise RuntimeError(
+            "raphub.current() was called outside of a child. "
+            "It works inside the methods of a replicated class while a copy runs them."
+        )
+    return ask()
+
+
+def current_or_none() -> Context | None:
+    """The copy that is running now, or None outside of a child."""
+    ask = _current.get()
+    return None if ask is None else ask()

@@ -1,0 +1,247 @@
+"""How does a person hold a child and call it?
+
+`handle.method.remote(...)` looks as it does in Ray; the call follows the active copy. A handle
+holds no connection: it names a child of a hub, pickles as these two names, and reads this
+process's pushed copy of the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from raphub.call import Call, CallOptions
+from raphub.core.model import Health
+from raphub.errors import CallTimeout, ChildStartFailed, InvalidSetting
+from raphub.registry_view import RegistryView, known_or_raise, view_of
+from raphub.status import ChildStatus, ReplicaStatus
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+
+_LATER = {
+    "read_from": "reads from passives come with replicated state; without it each copy differs",
+    "max_lag_writes": "there is no lag without replicated state",
+    "stream": "streaming comes in a later version; return a list",
+}
+
+
+class Method:
+    """A method of a child, ready to be called."""
+
+    def __init__(self, handle: ChildHandle[Any], name: str, options: CallOptions) -> None:
+        """Made by the handle."""
+        self._handle = handle
+        self._name = name
+        self._options = options
+
+    def remote(self, *args: Any, **kwargs: Any) -> Call[Any]:  # noqa: ANN401 - the user's
+        """Call it on the active copy. Top-level ObjectRefs and Calls are resolved, as in Ray."""
+        return self._handle._make_call(self._name, args, kwargs, self._options)  # noqa: SLF001
+
+    def options(
+        self, *, timeout_s: float | None = None, retry: bool = True, **later: object
+    ) -> Method:
+        """The same method with other options.
+
+        `timeout_s` bounds `.result()` and `await`, in seconds. `retry=False` raises
+        `CallOutcomeUnknown` rather than running a call again that may have run.
+        """
+        for name in later:
+            reason = _LATER.get(name, "it is no option of a call")
+            raise InvalidSetting(f"the option {name!r} cannot be used: {reason}.", field=name)
+        return Method(self._handle, self._name, CallOptions(timeout_s, retry))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the user's
+        """Methods of a handle are not called directly, just as those of a Ray actor."""
+        raise TypeError(
+            f"call {self._name!r} through .remote(...): handle.{self._name}.remote(...).result()"
+        )
+
+
+class BroadcastMethod:
+    """A method of all copies of a child."""
+
+    def __init__(self, handle: ChildHandle[Any], name: str) -> None:
+        """Made by `handle.all`."""
+        self._handle = handle
+        self._name = name
+
+    def remote(self, *args: Any, **kwargs: Any) -> dict[str, Call[Any]]:  # noqa: ANN401 - the user's
+        """Call it on every copy, whatever its role; the calls by replica id."""
+        return self._handle._broadcast(self._name, args, kwargs)  # noqa: SLF001
+
+
+class Broadcast:
+    """What `handle.all` is: every method, on every copy."""
+
+    def __init__(self, handle: ChildHandle[Any]) -> None:
+        """Made by the handle."""
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> BroadcastMethod:
+        """Any public method of the class."""
+        _refuse_private(name)
+        return BroadcastMethod(self._handle, name)
+
+
+class ChildHandle(Generic[T]):
+    """A child, from wherever it is held: a driver, a task, an actor, a notebook, another child.
+
+    `child_id` and `hub_id` name it. Methods of the class are attributes with `.remote(...)`; one
+    that is called like something of the handle's own is reached by `call(Class.method, ...)`.
+    """
+
+    def __init__(
+        self,
+        hub_id: str,
+        child_id: str,
+        *,
+        started: Any = None,  # noqa: ANN401 - a future of `raphub.hub`, which is above this file
+        call_timeout_s: float | None = None,
+    ) -> None:
+        """Handles come from `Class.remote(...)` and `hub.get(...)`."""
+        self.hub_id = hub_id
+        self.child_id = child_id
+        self._view = view_of(hub_id)
+        self._started = started
+        self._options = CallOptions(timeout_s=call_timeout_s)
+
+    # --- calls --------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Method:
+        """Any public method of the class."""
+        _refuse_private(name)
+        return Method(self, name, self._options)
+
+    def call(
+        self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Call[R]:
+        """The same call as `handle.method.remote(...)`, with the types of the method."""
+        return self._make_call(method.__name__, args, kwargs, self._options)
+
+    @property
+    def all(self) -> Broadcast:
+        """Every copy instead of the active one: `handle.all.method.remote(...)`."""
+        return Broadcast(self)
+
+    def _make_call(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Call[Any]:
+        view = self._open_view()
+        self._check_started()
+        return Call(view, self.child_id, name, args, kwargs, options)
+
+    def _broadcast(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Call[Any]]:
+        view = self._open_view()
+        self._check_started()
+        known = known_or_raise(view, self.child_id)
+        copies = [copy.replica for copy in known.view.replicas if copy.replica in known.handles]
+        return {
+            replica: Call(view, self.child_id, name, args, kwargs, self._options, target=replica)
+            for replica in copies
+        }
+
+    def _open_view(self) -> RegistryView:
+        if not self._view.is_open:
+            self._view = view_of(self.hub_id)
+        return self._view
+
+    def _check_started(self) -> None:
+        """Raise why the child did not start, if that is known by now."""
+        if self._started is None or not self._started.done():
+            return
+        result = self._started.result(0)
+        self._started = None
+        if result.errors:
+            raise ChildStartFailed(
+                f"{self.child_id!r} did not start: {result.errors[0].reason}",
+                hub_id=self.hub_id,
+                child_id=self.child_id,
+            )
+
+    # --- status -------------------------------------------------------------------------------
+
+    def status(self) -> ChildStatus:
+        """How the child is, as this process was last told. Raises `ChildNotFound`."""
+        return known_or_raise(self._open_view(), self.child_id).status()
+
+    def replicas(self) -> list[ReplicaStatus]:
+        """Its copies, as this process was last told. Raises `ChildNotFound`."""
+        return self.status().replicas
+
+    def wait_ready(self, timeout_s: float = 30, copies: int | None = None) -> ChildStatus:
+        """Wait until the child serves and `copies` copies are ready (None: all that are wanted).
+
+        `timeout_s` in seconds. Raises `CallTimeout` saying what it waits for, `ChildStartFailed`,
+        `ChildNotFound`.
+        """
+        view = self._open_view()
+        if not view.wait(lambda: self._is_ready(view, copies), timeout_s):
+            known = view.known(self.child_id)
+            why = "the hub has not told of it" if known is None else known.view.reason
+            raise CallTimeout(
+                f"{self.child_id!r} is not ready after {timeout_s:g} s: {why}.",
+                hub_id=self.hub_id,
+                child_id=self.child_id,
+            )
+        return self.status()
+
+    def _is_ready(self, view: RegistryView, copies: int | None) -> bool:
+        self._check_started()
+        known = view.known(self.child_id)
+        if known is None:
+            if view.was_seen(self.child_id):
+                known_or_raise(view, self.child_id)
+            return False
+        settled = sum(1 for copy in known.view.replicas if copy.is_settled)
+        serves = known.view.health in (Health.OK, Health.DEGRADED)
+        return serves and (known.view.health is Health.OK if copies is None else settled >= copies)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def stop(self, timeout_s: float = 60) -> None:
+        """Stop the child: every copy is gone afterwards. `timeout_s` in seconds.
+
+        Raises `ChildNotFound`, `CallTimeout`.
+        """
+        from raphub.control import control_of  # noqa: PLC0415 - handles are used far more often
+
+        control_of(self._open_view()).stop([self.child_id]).result(timeout_s)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A handle travels as the names of its hub and its child."""
+        return _handle_from, (self.hub_id, self.child_id, self._options.timeout_s)
+
+    def __repr__(self) -> str:
+        """One line: how the child is, as this process was last told."""
+        known = self._view.known(self.child_id)
+        told = "not told of yet" if known is None else known.status().line()
+        return f"<ChildHandle {self.hub_id}/{self.child_id}: {told}>"
+
+    def __eq__(self, other: object) -> bool:
+        """Handles of the same child are equal."""
+        if not isinstance(other, ChildHandle):
+            return NotImplemented
+        return (self.hub_id, self.child_id) == (other.hub_id, other.child_id)
+
+    def __hash__(self) -> int:
+        """Agrees with equality."""
+        return hash((self.hub_id, self.child_id))
+
+
+def _handle_from(hub_id: str, child_id: str, call_timeout_s: float | None) -> ChildHandle[Any]:
+    return ChildHandle(hub_id, child_id, call_timeout_s=call_timeout_s)
+
+
+def _refuse_private(name: str) -> None:
+    """Private names are no methods of a child; without this, pickle and IPython would call it."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+
+
+OWN_NAMES = frozenset(name for name in vars(ChildHandle) if not name.startswith("_"))
+"""The names that a user's method cannot have, if it is to be reached as an attribute."""

@@ -1,0 +1,414 @@
+"""How does a person start a hub, find one, and ask it for things?
+
+`Hub` is a thin face: requests go to the hub actor, everything that is only read comes from this
+process's pushed copy of the registry.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raphub.actors.encoding import pack, unpack
+from raphub.actors.hub_actor import HubActor, HubOrders
+from raphub.actors.launcher import WireSettings
+from raphub.child_payload import payload_of, runtime_env_of
+from raphub.control import Request, control_of
+from raphub.core.model import ChildPlan
+from raphub.errors import (
+    ChildStartFailed,
+    HubConfigConflict,
+    HubNotFound,
+    HubUnreachable,
+    InvalidSetting,
+)
+from raphub.handle import ChildHandle
+from raphub.registry_view import NAMESPACE, RegistryView, known_or_raise, view_of
+from raphub.spec import ChildSpec, HubConfig, class_options, load_class, plan_child
+from raphub.status import (
+    ChildStatus,
+    Event,
+    Health,
+    HubStatus,
+    NodeStatus,
+    StartResult,
+    StopResult,
+)
+
+log = logging.getLogger("raphub")
+DEFAULT_HUB_ID = "default"
+DESCRIBE_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 120.0
+NAME_FREE_TIMEOUT_S = 10.0
+EVENTS_TIMEOUT_S = 10.0
+POLLS_MAX = 1000
+REQUESTS_MAX = 1000
+
+
+class Hub:
+    """A named group of children in one Ray cluster, with one configuration.
+
+    May be used from any process of the cluster and from any thread. `hub_id` names it. As a context
+    manager it stops the hub at the end of the block.
+    """
+
+    def __init__(self, view: RegistryView, config: HubConfig) -> None:
+        """Use `Hub.start` or `Hub.connect`."""
+        self.hub_id = view.hub_id
+        self.config = config
+        self._view = view
+
+    # --- finding and ending -------------------------------------------------------------------
+
+    @classmethod
+    def start(cls, config: HubConfig | None = None) -> Self:
+        """Start a hub in the cluster that this process is connected to, or connect to it.
+
+        Returns when its `child_specs` run. A hub of the same id and configuration is connected to;
+        with another configuration: `HubConfigConflict`. Starts Ray if this process is not
+        connected; all then ends with this process. Raises `ChildStartFailed` if a child of
+        `child_specs` does not start; the hub is then stopped again, if this call started it.
+        """
+        config = HubConfig() if config is None else config
+        ensure_ray()
+        was_there = _find_actor(config.hub_id) is not None
+        actor = _create_actor(config)
+        found = _config_of(actor, config.hub_id)
+        differences = config.differences(found)
+        if differences:
+            raise HubConfigConflict(
+                f"the hub {config.hub_id!r} runs with other settings: {'; '.join(differences)}.",
+                differences=differences,
+                hub_id=config.hub_id,
+            )
+        hub = cls(view_of(config.hub_id), config)
+        hub._start_static_children(may_stop=not was_there)
+        return hub
+
+    @classmethod
+    def connect(cls, hub_id: str = DEFAULT_HUB_ID) -> Self:
+        """Find a running hub, from any driver, job, task, actor or notebook of its cluster.
+
+        Raises `HubNotFound`, `HubUnreachable`.
+        """
+        view = view_of(hub_id)
+        return cls(view, _config_of(view.actor, hub_id))
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stop every child and the hub: no actor, placement group, name or key of it is left.
+
+        `timeout_s` in seconds. Raises `CallTimeout`; what was stopped by then stays stopped, and
+        `stop` can be called again.
+        """
+        actor = _find_actor(self.hub_id)
+        if actor is None:
+            self._view.close()
+            return
+        control_of(self._open_view()).stop(None).result(timeout_s)
+        ray.get(actor.dissolve.remote(), timeout=timeout_s)
+        ray.kill(actor, no_restart=True)
+        self._view.close()
+        gives_up_at = time.monotonic() + NAME_FREE_TIMEOUT_S
+        while _find_actor(self.hub_id) is not None and time.monotonic() < gives_up_at:
+            time.sleep(0.01)
+
+    def __enter__(self) -> Self:
+        """The hub itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the hub."""
+        self.stop()
+
+    # --- starting and stopping children -------------------------------------------------------
+
+    def start_children(
+        self,
+        specs: Iterable[ChildSpec],
+        *,
+        check_existing: bool = True,
+        on_failure: Literal["continue", "rollback"] = "continue",
+        metadata: dict[str, Any] | None = None,
+    ) -> Request[StartResult]:
+        """Start children; returns at once with the future `StartResult`.
+
+        The result is there when every child has all wanted copies, each told its role, or has
+        failed. `check_existing=True`: if one of the ids runs already, nothing starts and `result`
+        raises `ChildAlreadyStarted`; with False that id is an error in the result and the others
+        start. `on_failure="rollback"` stops everything again if one child fails. `metadata` is
+        added to each spec's own. Raises at once: `InvalidSetting` (also for no specs at all and
+        for a class that cannot be pickled). `result` raises `NotEnoughNodes` if nothing could be
+        started for want of nodes, and `HubUnreachable`, `HubBusy`, `CallTimeout`.
+        """
+        listed = list(specs)
+        if not listed:
+            raise InvalidSetting(
+                "no children were given.", hint="Give at least one ChildSpec.", field="specs"
+            )
+        if on_failure not in ("continue", "rollback"):
+            raise InvalidSetting(
+                f'on_failure is "continue" or "rollback", not {on_failure!r}.', field="on_failure"
+            )
+        plans = [self._plan(spec, metadata or {}) for spec in listed]
+        return control_of(self._open_view()).start(
+            plans, check_existing=check_existing, rollback=on_failure == "rollback"
+        )
+
+    def start_child(self, spec: ChildSpec, **how: Any) -> Request[StartResult]:  # noqa: ANN401 - passed on
+        """Start one child; options and errors as in `start_children`."""
+        return self.start_children([spec], **how)
+
+    def stop_children(self, child_ids: Iterable[str]) -> Request[StopResult]:
+        """Stop children; returns at once with the future `StopResult`.
+
+        The result is there when nothing of them is left in the cluster. Raises `ChildNotFound` at
+        once if none of them is known; unknown ones beside known ones are errors in the result.
+        """
+        listed = list(child_ids)
+        view = self._open_view()
+        if not any(view.known(child_id) for child_id in listed):
+            for child_id in listed[:1]:
+                known_or_raise(view, child_id)
+        return control_of(view).stop(listed)
+
+    def stop_child(self, child_id: str) -> Request[StopResult]:
+        """Stop one child; errors as in `stop_children`."""
+        return self.stop_children([child_id])
+
+    # --- reading, without a network call ------------------------------------------------------
+
+    def get(self, child_id: str) -> ChildHandle[Any]:
+        """The handle of a running child. Raises `ChildNotFound` at once."""
+        known = known_or_raise(self._open_view(), child_id)
+        options = json.loads(known.view.plan.options)
+        return ChildHandle(
+            self.hub_id, child_id, call_timeout_s=options.get("call_timeout_s")
+        )
+
+    def lookup(self, child_id: str) -> ChildStatus | None:
+        """How a child is, as this process was last told; None if it was told of none."""
+        known = self._open_view().known(child_id)
+        return None if known is None else known.status()
+
+    def children(self, tag: str | None = None) -> list[ChildStatus]:
+        """All children, or those whose metadata has this `tag`, by id."""
+        statuses = [known.status() for known in self._open_view().all_known()]
+        return [s for s in statuses if tag is None or s.metadata.get("tag") == tag]
+
+    def nodes(self) -> list[NodeStatus]:
+        """The nodes of the cluster, and which of them the hub uses."""
+        return self._open_view().nodes()
+
+    def status(self) -> HubStatus:
+        """The whole hub, as this process was last told."""
+        view = self._open_view()
+        return HubStatus(
+            hub_id=self.hub_id,
+            incarnation=view.incarnation,
+            term=view.term,
+            nodes=view.nodes(),
+            children=self.children(),
+            is_reconciling=self.is_reconciling(),
+        )
+
+    def is_alive(self) -> bool:
+        """Does the hub still exist, as far as this process was told?"""
+        return self._view.is_open
+
+    def is_reconciling(self) -> bool:
+        """Is something missing that the hub is at work on?"""
+        busy = {Health.STARTING, Health.NO_ACTIVE, Health.DEGRADED}
+        return any(known.view.health in busy for known in self._open_view().all_known())
+
+    def is_partitioned(self) -> bool:
+        """Does the hub hold its children still for want of nodes? Never with `Divergence`."""
+        return False
+
+    # --- history and waiting ------------------------------------------------------------------
+
+    def events(self, since: int | None = None, child_id: str | None = None) -> list[Event]:
+        """What happened, oldest first: all that is kept, or what came after index `since`.
+
+        Asks the hub actor. Raises `HubUnreachable`.
+        """
+        try:
+            packed: bytes = ray.get(
+                self._open_view().actor.events.remote(since or 0), timeout=EVENTS_TIMEOUT_S
+            )
+        except (GetTimeoutError, RayActorError) as error:
+            raise HubUnreachable(f"the hub {self.hub_id!r} does not answer.") from error
+        return [
+            Event(
+                index=index,
+                time_s=time_s,
+                kind=note.kind,
+                child_id=note.child_id,
+                replica_id=note.replica,
+                node_id=note.node_id,
+                text=note.text,
+            )
+            for index, time_s, note in unpack(packed)
+            if child_id is None or note.child_id == child_id
+        ]
+
+    def wait_for(self, predicate: Callable[[Hub], bool], timeout_s: float) -> bool:
+        """Wait until `predicate(hub)` is true; asked after every change, at least once a second.
+
+        Returns False if `timeout_s` seconds have passed first. The predicate must not block.
+        """
+        return self._open_view().wait(lambda: predicate(self), timeout_s)
+
+    def __repr__(self) -> str:
+        """One line."""
+        if not self._view.is_open:
+            return f"<Hub {self.hub_id}: stopped>"
+        return f"<Hub {self.status().line()}>"
+
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_() if self._view.is_open else f"<Hub {self.hub_id}: stopped>"
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _open_view(self) -> RegistryView:
+        if not self._view.is_open:
+            self._view = view_of(self.hub_id)
+        return self._view
+
+    def _plan(self, spec: ChildSpec, metadata: dict[str, Any]) -> ChildPlan:
+        """The spec as the hub needs it; whatever cannot work is found out here, before a start."""
+        cls = load_class(spec.cls) if isinstance(spec.cls, str) else spec.cls
+        options = class_options(cls)
+        env = runtime_env_of(spec.runtime_env or options.runtime_env)
+        spec = spec.model_copy(
+            update={"metadata": {**metadata, **spec.metadata}, "runtime_env": env}
+        )
+        return plan_child(
+            spec,
+            self.config,
+            class_options=options,
+            job_id=ray.get_runtime_context().get_job_id(),
+            payload=payload_of(cls, tuple(spec.args), dict(spec.kwargs)),
+        )
+
+    def _start_static_children(self, *, may_stop: bool) -> None:
+        missing = [s for s in self.config.child_specs if self._view.known(s.child_id) is None]
+        if not missing:
+            return
+        try:
+            result = self.start_children(missing, check_existing=False).result()
+            failed = [e for e in result.errors if not e.reason.startswith("ChildAlreadyStarted")]
+            if failed:
+                raise ChildStartFailed(
+                    f"the hub {self.hub_id!r} was not started: its child {failed[0].child_id!r} "
+                    f"did not come up: {failed[0].reason}",
+                    hub_id=self.hub_id,
+                    child_id=failed[0].child_id,
+                )
+        except Exception:
+            if may_stop:
+                self.stop()
+            raise
+
+
+def default_hub() -> Hub:
+    """The hub that `Class.remote(...)` uses: started if there is none, and Ray with it."""
+    ensure_ray()
+    if _find_actor(DEFAULT_HUB_ID) is None:
+        return Hub.start(HubConfig(hub_id=DEFAULT_HUB_ID))
+    return Hub.connect(DEFAULT_HUB_ID)
+
+
+def hubs() -> list[str]:
+    """The ids of all hubs in the cluster that this process is connected to."""
+    ensure_ray(may_start=False)
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and "/" not in a["name"])
+
+
+def new_child_id(cls: type) -> str:
+    """A name for a child that was given none."""
+    return f"{cls.__name__}-{uuid.uuid4().hex[:8]}"
+
+
+def ensure_ray(*, may_start: bool = True) -> None:
+    """Connect to Ray if this process is not connected; start one on this machine if there is none."""
+    if ray.is_initialized():
+        return
+    if not may_start:
+        raise HubNotFound(
+            "this process is not connected to a Ray cluster.", hint="Call ray.init(address=...)."
+        )
+    context = ray.init(log_to_driver=False)
+    log.info("connected to Ray at %s", context.address_info.get("address"))
+
+
+def _find_actor(hub_id: str) -> Any:  # noqa: ANN401 - a Ray handle
+    try:
+        return ray.get_actor(hub_id, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _create_actor(config: HubConfig) -> Any:  # noqa: ANN401 - a Ray handle
+    orders = HubOrders(
+        config.hub_id,
+        config.model_dump_json(),
+        pack(config.settings()),
+        config.events_max,
+        WireSettings(config.wire_ports, config.frame_bytes_max),
+    )
+    return (
+        ray.remote(
+            max_restarts=-1,
+            max_task_retries=-1,
+            num_cpus=0,
+            concurrency_groups={"polls": POLLS_MAX, "requests": REQUESTS_MAX},
+        )(HubActor)
+        .options(
+            name=config.hub_id,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(_head_node_id(), soft=True),
+        )
+        .remote(orders)
+    )
+
+
+def _head_node_id() -> str:
+    for node in ray.nodes():
+        if node["Alive"] and "node:__internal_head__" in node["Resources"]:
+            return str(node["NodeID"])
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _config_of(actor: Any, hub_id: str) -> HubConfig:  # noqa: ANN401 - a Ray handle
+    try:
+        _, _, config_json = ray.get(actor.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
+    except (GetTimeoutError, RayActorError) as error:
+        raise HubUnreachable(
+            f"the hub {hub_id!r} does not answer: {error}", hub_id=hub_id
+        ) from error
+    return HubConfig.model_validate_json(config_json)
+
+
+def hub_named(hub: str | Hub | None) -> Hub:
+    """The hub of this name, the hub itself, or the default one."""
+    if isinstance(hub, Hub):
+        return hub
+    return default_hub() if hub is None or hub == DEFAULT_HUB_ID else Hub.connect(hub)
+
