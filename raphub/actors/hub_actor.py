@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+
 from raphub.actors import guardian
 from raphub.actors.clock import now_s
 from raphub.actors.encoding import pack, unpack
@@ -90,6 +92,7 @@ class HubActor:
         await self._life.until_up()
         return self._life.charter.incarnation, self._life.machine.term, self._life.charter.config_json
 
+    @ray.method(concurrency_group="requests")
     async def request(self, packed: bytes) -> bytes:
         """A packed `ChildrenRequested` or `StopRequested`; returns its packed answer."""
         await self._life.until_up()
@@ -97,6 +100,7 @@ class HubActor:
         assert isinstance(event, ChildrenRequested | StopRequested)
         return pack(await self._life.answer_to(event))
 
+    @ray.method(concurrency_group="polls", max_task_retries=0)
     async def poll(self, term: int, number: int) -> Update:
         """What the caller's copy of the registry does not have yet; waits for it."""
         await self._life.until_up()
@@ -179,13 +183,16 @@ class HubLife:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[HubEvent] = asyncio.Queue()
         self._recover()
-        watch = NodeWatch(self.report)
-        watch.start()
-        leftovers = self.launcher.adopt()
+        leftovers = await asyncio.to_thread(self._look_around)
         await self._drain_events()
         self._process([Recovered(tuple(leftovers))])
         self._adopt_handles()
         await self._serve()
+
+    def _look_around(self) -> list[ReplicaId]:
+        """What is in the cluster: its nodes, from now on, and the copies that are there."""
+        NodeWatch(self.report).start()
+        return self.launcher.adopt()
 
     def _recover(self) -> None:
         """Read the journal, claim the term, and be ready to decide."""
@@ -251,17 +258,17 @@ class HubLife:
     async def _next_batch(self) -> list[HubEvent]:
         """All events that wait, or a tick when none comes in time."""
         batch: list[HubEvent] = []
+        wakes_at = self.machine.wakes_at()
+        tick_at = self._ticked_at + TICK_S
+        wait_s = min(tick_at, tick_at if wakes_at is None else wakes_at) - now_s()
         try:
-            async with asyncio.timeout(TICK_S):
+            async with asyncio.timeout(max(0.0, wait_s)):
                 batch.append(await self._events.get())
         except TimeoutError:
             batch.append(Ticked())
+            self._ticked_at = now_s()
         while not self._events.empty():
             batch.append(self._events.get_nowait())
-        if now_s() - self._ticked_at >= TICK_S:
-            batch.append(Ticked())
-        if isinstance(batch[-1], Ticked):
-            self._ticked_at = now_s()
         return batch
 
     _ticked_at = 0.0

@@ -62,6 +62,10 @@ from raphub.core.sightings import NEVER, Sighting
 from raphub.core.views import ChildView, view
 
 
+DIAL_AGAIN_S = 0.001
+"""The first wait before a copy is dialled again; doubled up to `dial_retry_s`."""
+
+
 @dataclass(slots=True)
 class HubMachine:
     """One life of a hub actor. `began_at` is when it claimed `term`, on its own clock."""
@@ -88,6 +92,10 @@ class HubMachine:
             del self.state.unsettled[child_id]
             self._settle(child_id, now)
         return self.state.take_decisions()
+
+    def wakes_at(self) -> float | None:
+        """When `Ticked` has something to do next, if nothing else happens before."""
+        return self.state.timers[0][0] if self.state.timers else None
 
     def view(self, child_id: ChildId, now: float) -> ChildView | None:
         """What the child is now; None if there is no such child."""
@@ -236,8 +244,13 @@ class HubMachine:
         _, _, seen = found
         was_wired, seen.is_wired, seen.is_dialing = seen.is_wired, False, False
         seen.asked_role = None
-        seen.dial_at = NEVER if was_wired else now + self.settings.dial_retry_s
+        seen.dial_failures = 0 if was_wired else seen.dial_failures + 1
+        seen.dial_at = NEVER if was_wired else now + self._dial_again_s(seen.dial_failures)
         self.state.touch(child_of(replica))
+
+    def _dial_again_s(self, failures: int) -> float:
+        """A process on its way out may still accept and drop a connection: ask again quickly."""
+        return min(self.settings.dial_retry_s, DIAL_AGAIN_S * 2 ** min(failures, 20))
 
     def _dial_outgoing_holder(self, replica: ReplicaId) -> None:
         """A retired copy that may hold the lease still matters: its end frees the next active."""
@@ -322,7 +335,7 @@ class HubMachine:
     ) -> None:
         if report.phase is Phase.BUILDING and seen.build_began_at is None:
             seen.build_began_at = now
-        seen.is_wired, seen.is_dialing = True, False
+        seen.is_wired, seen.is_dialing, seen.dial_failures = True, False, 0
         seen.phase, seen.role, seen.epoch, seen.pid = (
             report.phase,
             report.role,

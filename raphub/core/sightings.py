@@ -28,6 +28,7 @@ class Sighting:
     is_wired: bool = False
     is_dialing: bool = False
     dial_at: float = NEVER
+    dial_failures: int = 0
     phase: Phase = Phase.STARTING
     build_began_at: float | None = None
     role: Role | None = None
