@@ -44,6 +44,7 @@ from raphub.errors import (
 from raphub.registry_view import Known, RegistryView, client_id, view_of
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("raphub")
 
 QUICK_S = 0.005
@@ -76,7 +77,7 @@ class Sent:
     at_s: float = field(default_factory=time.monotonic)
 
 
-class Call(Generic[R]):
+class Call(Generic[R_co]):
     """One call of a child's method, under way.
 
     `result()` in synchronous code and notebooks, `await` in asynchronous code; both may be used as
@@ -98,8 +99,8 @@ class Call(Generic[R]):
         self.child_id = child_id
         self.method = method
         self._view = view
-        self._args = tuple(_resolved(arg) for arg in args)
-        self._kwargs = {name: _resolved(arg) for name, arg in kwargs.items()}
+        self._args = tuple(map(_resolved, args)) if args else args
+        self._kwargs = {name: _resolved(arg) for name, arg in kwargs.items()} if kwargs else kwargs
         self._options = options
         self._target = target
         self._number = next(_numbers)
@@ -113,7 +114,7 @@ class Call(Generic[R]):
 
     # --- for users ----------------------------------------------------------------------------
 
-    def result(self, timeout_s: float | None = None) -> R:
+    def result(self, timeout_s: float | None = None) -> R_co:
         """Wait for the answer and return it, or raise what the method raised.
 
         `timeout_s` in seconds; None uses the call's or the child's own time-out, else waits
@@ -137,7 +138,7 @@ class Call(Generic[R]):
             self._wait_once(min(SLICE_S, left_s))
         return self._unwrap()
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         """Wait for the answer in asynchronous code; errors as in `result`."""
         return self._follow().__await__()
 
@@ -187,25 +188,22 @@ class Call(Generic[R]):
             return False
         if self._target is not None:
             return self._send_to_target(known)
-        targets = known.targets()
-        if not targets:
+        serving = known.serving
+        if not serving:
             return False
-        copy = targets[0] if len(targets) == 1 else targets[next(_turns) % len(targets)]
-        return self._send(known, copy.replica, known.view.epoch)
+        replica = serving[0] if len(serving) == 1 else serving[next(_turns) % len(serving)]
+        return self._send(known, replica, known.view.epoch)
 
     def _send_to_target(self, known: Known) -> bool:
-        if self._target not in known.handles:
+        if self._target not in known.serve:
             self._fail(NoActiveReplica(f"the copy {self._target} is not there any more."))
             return True
         return self._send(known, self._target, calling.ANY_ROLE)
 
     def _send(self, known: Known, replica: ReplicaId, epoch: int) -> bool:
         """The one place where a call leaves this process."""
-        handle = known.handles.get(replica)
-        if handle is None:
-            return False
-        header: calling.Header = (client_id(), self._number, epoch, self.method)
-        ref = handle.serve.remote(header, *self._args, **self._kwargs)
+        header = calling.header(client_id(), self._number, epoch, self.method)
+        ref = known.serve[replica].remote(header, *self._args, **self._kwargs)
         self._sent = Sent(ref, Attempt(replica, epoch, self._deaths))
         return True
 
@@ -278,13 +276,17 @@ class Call(Generic[R]):
             return self._target not in known.handles
         return calls.is_news(sent.attempt, known.news(sent.attempt))
 
-    async def _follow(self) -> R:
+    async def _follow(self) -> R_co:
         """The same as `result`, without blocking the loop."""
         limit_s, began_at = self._limit_s(None), time.monotonic()
         self._refuse_own_child()
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
-        token = self._view.add_waker(lambda: loop.call_soon_threadsafe(woken.set))
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(woken.set)
+
+        token = self._view.add_waker(wake)
         try:
             while self._outcome is None:
                 slice_s = min(SLICE_S, self._left_s(limit_s, began_at))
@@ -322,7 +324,7 @@ class Call(Generic[R]):
     def _try_get(self, sent: Sent, limit_s: float) -> None:
         """Look for the answer of this attempt for so many seconds, and act on it."""
         try:
-            kind, content = ray.get(sent.ref, timeout=limit_s)
+            answer = ray.get(sent.ref, timeout=limit_s)
         except GetTimeoutError:
             return
         except ActorDiedError:
@@ -334,13 +336,15 @@ class Call(Generic[R]):
         except Exception as error:  # noqa: BLE001 - a failed argument, or an answer that does not pickle
             self._fail(error)
             return
-        if kind == calling.ANSWERED:
-            self._outcome = (True, content)
-        elif kind == calling.RAISED:
-            self._fail(_revived(*content, copy=sent.attempt.replica))
-        else:
-            refused = kind == calling.REFUSED
-            self._conclude(sent, Outcome.REFUSED if refused else Outcome.WITHHELD)
+        match answer:
+            case calling.Raised(data, story):
+                self._fail(_revived(data, story, copy=sent.attempt.replica))
+            case calling.Refused():
+                self._conclude(sent, Outcome.REFUSED)
+            case calling.Withheld():
+                self._conclude(sent, Outcome.WITHHELD)
+            case _:
+                self._outcome = (True, answer)
 
     def _conclude(self, sent: Sent, outcome: Outcome) -> None:
         """Do what `core.calls` decides after an attempt without an answer."""
@@ -395,7 +399,7 @@ class Call(Generic[R]):
     def _fail(self, error: BaseException) -> None:
         self._outcome = (False, error)
 
-    def _unwrap(self) -> R:
+    def _unwrap(self) -> R_co:
         assert self._outcome is not None
         is_answer, content = self._outcome
         if is_answer:

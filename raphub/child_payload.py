@@ -6,14 +6,17 @@ hub actor passes the bytes on and never looks inside: it need not be able to imp
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
 
 import ray
-import ray.cloudpickle as pickle
 
 from raphub.errors import InvalidSetting
+
+# Ray's own pickler; it has no types, so it is imported as a plain value.
+pickle: Any = importlib.import_module("ray.cloudpickle")
 
 
 def payload_of(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -32,7 +35,8 @@ def payload_of(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> byte
             hint="Open files, sockets, locks and threads in `__init__`: every copy runs its own.",
             field=culprit,
         ) from error
-    return pickle.dumps((_import_path(), content))
+    packed: bytes = pickle.dumps((_import_path(), content))
+    return packed
 
 
 def runtime_env_of(said: dict[str, Any] | None) -> dict[str, Any] | None:

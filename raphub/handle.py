@@ -7,8 +7,8 @@ process's pushed copy of the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from raphub.call import Call, CallOptions
 from raphub.core.model import Health
@@ -16,7 +16,7 @@ from raphub.errors import CallTimeout, ChildStartFailed, InvalidSetting
 from raphub.registry_view import RegistryView, known_or_raise, view_of
 from raphub.status import ChildStatus, ReplicaStatus
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 P = ParamSpec("P")
 
@@ -86,7 +86,7 @@ class Broadcast:
         return BroadcastMethod(self._handle, name)
 
 
-class ChildHandle(Generic[T]):
+class ChildHandle(Generic[T_co]):
     """A child, from wherever it is held: a driver, a task, an actor, a notebook, another child.
 
     `child_id` and `hub_id` name it. Methods of the class are attributes with `.remote(...)`; one
@@ -115,9 +115,19 @@ class ChildHandle(Generic[T]):
         _refuse_private(name)
         return Method(self, name, self._options)
 
+    @overload
     def call(
-        self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Call[R]:
+        self,
+        method: Callable[Concatenate[T_co, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Call[R]: ...
+    @overload
+    def call(
+        self, method: Callable[Concatenate[T_co, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Call[R]: ...
+    def call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call[Any]:
         """The same call as `handle.method.remote(...)`, with the types of the method."""
         return self._make_call(method.__name__, args, kwargs, self._options)
 

@@ -279,7 +279,8 @@ class Hub:
         return f"<Hub {self.status().line()}>"
 
     def _repr_html_(self) -> str:
-        return self.status()._repr_html_() if self._view.is_open else f"<Hub {self.hub_id}: stopped>"
+        text = f"<Hub {self.hub_id}: stopped>"
+        return (self.status()._repr_html_() or text) if self._view.is_open else text
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -352,8 +353,8 @@ def ensure_ray(*, may_start: bool = True) -> None:
         raise HubNotFound(
             "this process is not connected to a Ray cluster.", hint="Call ray.init(address=...)."
         )
-    context = ray.init(log_to_driver=False)
-    log.info("connected to Ray at %s", context.address_info.get("address"))
+    ray.init(log_to_driver=False)
+    log.info("connected to Ray at %s", ray.get_runtime_context().gcs_address)
 
 
 def _find_actor(hub_id: str) -> Any:  # noqa: ANN401 - a Ray handle
@@ -371,8 +372,9 @@ def _create_actor(config: HubConfig) -> Any:  # noqa: ANN401 - a Ray handle
         config.events_max,
         WireSettings(config.wire_ports, config.frame_bytes_max),
     )
+    remote: Any = ray.remote
     return (
-        ray.remote(
+        remote(
             max_restarts=-1,
             max_task_retries=-1,
             num_cpus=0,
@@ -390,7 +392,7 @@ def _create_actor(config: HubConfig) -> Any:  # noqa: ANN401 - a Ray handle
 
 
 def _head_node_id() -> str:
-    for node in ray.nodes():
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["Alive"] and "node:__internal_head__" in node["Resources"]:
             return str(node["NodeID"])
     return str(ray.get_runtime_context().get_node_id())

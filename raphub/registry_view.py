@@ -37,21 +37,31 @@ POLL_AGAIN_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One child as this process was last told, with the Ray handles of its copies."""
+    """One child as this process was last told, with the Ray handles of its copies.
+
+    `serving` are the copies that calls may go to: the active, or all that are ready where all
+    serve. `serve` holds each copy's Ray method, made once, because it is used on every call.
+    """
 
     view: ChildView
     handles: dict[ReplicaId, Any]
+    serving: tuple[ReplicaId, ...]
+    serve: dict[ReplicaId, Any]
+
+    @classmethod
+    def of(cls, view: ChildView, handles: dict[ReplicaId, Any]) -> Known:
+        """Work out where calls may go."""
+        if view.plan.model is Model.ACTIVE_PASSIVE:
+            serving = [copy.replica for copy in view.replicas if copy.replica == view.active]
+        else:
+            serving = [copy.replica for copy in view.replicas if copy.is_settled]
+        serve = {replica: handle.serve for replica, handle in handles.items()}
+        return cls(view, handles, tuple(r for r in serving if r in serve), serve)
 
     def news(self, attempt: Attempt) -> News:
         """What this says about an attempt that was made with older knowledge."""
         is_listed = any(copy.replica == attempt.replica for copy in self.view.replicas)
         return News(self.view.active, self.view.epoch, is_listed)
-
-    def targets(self) -> list[ReplicaView]:
-        """The copies that serve: the active, or all that are ready where all serve."""
-        if self.view.plan.model is Model.ACTIVE_PASSIVE:
-            return [copy for copy in self.view.replicas if copy.replica == self.view.active]
-        return [copy for copy in self.view.replicas if copy.is_settled]
 
     def status(self) -> ChildStatus:
         """The same for people."""
@@ -279,7 +289,7 @@ class RegistryView:
                     for copy in view.replicas
                     if copy.replica in update.handles
                 }
-                children[child_id] = Known(view, handles)
+                children[child_id] = Known.of(view, handles)
                 self._seen.add(child_id)
             self._children = children
             if update.nodes:

@@ -118,13 +118,13 @@ def replicated(cls: type | None = None, /, **options: Any) -> Any:
 
 
 def prepared(
-    cls: Callable[P, T],
+    cls: Any,  # noqa: ANN401 - the class, seen by its users as its constructor
     options: dict[str, Any],
     *,
     child_id: str | None,
     hub: str | None,
     get_if_exists: bool,
-) -> Prepared[P, T]:
+) -> Prepared[Any, Any]:
     """Check the options now, start later."""
     if get_if_exists and child_id is None:
         raise InvalidSetting(

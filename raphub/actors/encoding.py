@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from raphub.core import journal, messages, model, records, views
 
@@ -24,13 +24,14 @@ class BadBytesError(ValueError):
     """The bytes are not what this version of raphub writes."""
 
 
-def _classes() -> dict[str, type]:
-    found: dict[str, type] = {}
+def _classes() -> dict[str, type[Any]]:
+    found: dict[str, type[Any]] = {}
     for module in (model, records, messages, journal, views):
         for name, value in vars(module).items():
-            is_own = isinstance(value, type) and value.__module__ == module.__name__
-            if is_own and is_dataclass(value):
-                found[name] = value
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                kind: type[Any] = value
+                if is_dataclass(kind):
+                    found[name] = kind
     return found
 
 

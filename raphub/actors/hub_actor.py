@@ -152,7 +152,7 @@ class HubLife:
         future: asyncio.Future[object] = loop.create_future()
 
         def answered(answer: object) -> None:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(answer))
+            loop.call_soon_threadsafe(_set_answer, future, answer)
 
         with self._lock:
             self._answers.setdefault(event.request.key, []).append(answered)
@@ -404,6 +404,11 @@ class HubLife:
             return
 
     _beat_at = 0.0
+
+
+def _set_answer(future: asyncio.Future[object], answer: object) -> None:
+    if not future.done():
+        future.set_result(answer)
 
 
 class ReplicaLink:

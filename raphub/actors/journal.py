@@ -48,7 +48,8 @@ class HubStore:
         """Connects nothing: the process's own Ray connection is used."""
         import ray._private.worker  # noqa: PLC0415 - only replicas and hubs pay for Ray
 
-        self._client = ray._private.worker.global_worker.gcs_client  # noqa: SLF001
+        worker: Any = ray._private.worker.global_worker  # noqa: SLF001
+        self._client = worker.gcs_client
         self._charter_key = f"hub/{hub_id}".encode()
         self._prefix = ""
         self._hub_id = hub_id

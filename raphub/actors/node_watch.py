@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import ray
 import ray._private.state
@@ -56,7 +57,8 @@ class NodeWatch:
             self._report(NodesSeen(nodes))
 
     def _look_at_jobs(self) -> None:
-        over = {job["JobID"] for job in ray._private.state.jobs() if job.get("IsDead")}  # noqa: SLF001
+        jobs: Any = ray._private.state.jobs  # noqa: SLF001
+        over = {job["JobID"] for job in jobs() if job.get("IsDead")}
         fresh = over - self._jobs_over
         if fresh:
             self._jobs_over |= fresh
@@ -72,6 +74,6 @@ def _living_nodes() -> list[Node]:
             dict(node["Resources"]),
             is_head="node:__internal_head__" in node["Resources"],
         )
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]

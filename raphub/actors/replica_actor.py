@@ -8,6 +8,7 @@ The machine is only ever fed on the wire's thread; calls ask it questions under 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import queue
 import sys
@@ -110,19 +111,20 @@ class ReplicaActor:
         self._wire.feed(Built())
         return ""
 
-    def serve(self, header: calling.Header, /, *args: object, **kwargs: object) -> calling.Answer:
-        """Run one call, if this copy may; see `calling.Answer`."""
-        _, _, epoch, method = header
+    def serve(self, header: str, /, *args: object, **kwargs: object) -> object:
+        """Run one call, if this copy may. Returns its result, or what `calling` has instead."""
+        _, _, epoch, method = calling.read_header(header)
         if epoch != calling.ANY_ROLE:
             verdict, epoch = self._admit(epoch)
             if verdict is not Admission.SERVE:
-                return calling.REFUSED, verdict.value
+                return calling.Refused(verdict.value)
+        answer: object
         try:
-            answer = calling.ANSWERED, self._object.call(method, args, kwargs)
+            answer = self._object.call(method, args, kwargs)
         except Exception as error:  # noqa: BLE001 - the user's; it reaches the caller unchanged
-            answer = calling.RAISED, portable(error)
+            answer = portable(error)
         if epoch != calling.ANY_ROLE and not self._may_answer(epoch):
-            return calling.WITHHELD, "the copy lost its lease while the call ran"
+            return calling.Withheld("the copy lost its lease while the call ran")
         return answer
 
     # --- questions to the machine -------------------------------------------------------------
@@ -225,7 +227,7 @@ class ReplicaWire:
         orders = self._orders
         try:
             server, address = await listen(
-                ray.util.get_node_ip_address(),
+                ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
                 orders.wire_ports,
                 orders.secret,
                 orders.identity,
@@ -264,21 +266,19 @@ class ReplicaWire:
 
 def unpickle_payload(payload: bytes) -> tuple[type, tuple[Any, ...], dict[str, Any]]:
     """The class and its arguments, with the starter's import path in place for it."""
-    import ray.cloudpickle as pickle  # noqa: PLC0415 - only where a copy runs
-
+    pickle: Any = importlib.import_module("ray.cloudpickle")
     import_path, content = pickle.loads(payload)
     sys.path.extend(entry for entry in import_path if entry not in sys.path)
     return pickle.loads(content)  # type: ignore[no-any-return]
 
 
-def portable(error: Exception) -> tuple[bytes, str]:
+def portable(error: Exception) -> calling.Raised:
     """The exception as bytes, and the story of where it came from."""
-    import ray.cloudpickle as pickle  # noqa: PLC0415 - only where a copy runs
-
+    pickle: Any = importlib.import_module("ray.cloudpickle")
     story = "".join(traceback.format_exception(error)).rstrip()
     try:
         data = pickle.dumps(error)
         pickle.loads(data)
     except Exception:  # noqa: BLE001 - the user's class decides what fails here
         data = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return data, story
+    return calling.Raised(data, story)

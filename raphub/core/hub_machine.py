@@ -250,7 +250,7 @@ class HubMachine:
 
     def _dial_again_s(self, failures: int) -> float:
         """A process on its way out may still accept and drop a connection: ask again quickly."""
-        return min(self.settings.dial_retry_s, DIAL_AGAIN_S * 2 ** min(failures, 20))
+        return min(self.settings.dial_retry_s, DIAL_AGAIN_S * float(2 ** min(failures, 20)))
 
     def _dial_outgoing_holder(self, replica: ReplicaId) -> None:
         """A retired copy that may hold the lease still matters: its end frees the next active."""
