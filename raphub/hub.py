@@ -19,7 +19,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raphub.actors.encoding import pack, unpack
-from raphub.actors.hub_actor import HubActor, HubOrders
+from raphub.actors.hub_actor import HubActor, HubDescription, HubOrders
 from raphub.actors.launcher import WireSettings
 from raphub.child_payload import payload_of, runtime_env_of
 from raphub.control import Request, control_of
@@ -400,12 +400,12 @@ def _head_node_id() -> str:
 
 def _config_of(actor: Any, hub_id: str) -> HubConfig:  # noqa: ANN401 - a Ray handle
     try:
-        _, _, config_json = ray.get(actor.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
+        described: HubDescription = ray.get(actor.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
     except (GetTimeoutError, RayActorError) as error:
         raise HubUnreachable(
             f"the hub {hub_id!r} does not answer: {error}", hub_id=hub_id
         ) from error
-    return HubConfig.model_validate_json(config_json)
+    return HubConfig.model_validate_json(described.config_json)
 
 
 def hub_named(hub: str | Hub | None) -> Hub:

@@ -79,6 +79,16 @@ class HubOrders:
     wire: WireSettings
 
 
+@dataclass(frozen=True, slots=True)
+class HubDescription:
+    """What hub an actor coordinates: its configuration as JSON, and the actor's process."""
+
+    incarnation: str
+    term: int
+    config_json: str
+    pid: int
+
+
 class HubActor:
     """The Ray actor. Everything public is called over Ray and runs on Ray's own loops."""
 
@@ -87,10 +97,11 @@ class HubActor:
         self._life = HubLife(orders)
         threading.Thread(target=self._life.run, name="raphub-hub", daemon=True).start()
 
-    async def describe(self) -> tuple[str, int, str]:
-        """The incarnation, the term, and the configuration as JSON, once the hub is up."""
+    async def describe(self) -> HubDescription:
+        """What hub this is, once it is up."""
         await self._life.until_up()
-        return self._life.charter.incarnation, self._life.machine.term, self._life.charter.config_json
+        charter, term = self._life.charter, self._life.machine.term
+        return HubDescription(charter.incarnation, term, charter.config_json, os.getpid())
 
     @ray.method(concurrency_group="requests")
     async def request(self, packed: bytes) -> bytes:
