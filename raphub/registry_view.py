@@ -7,7 +7,7 @@ not wait until Ray notices.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
 import threading
 import time
@@ -151,6 +151,7 @@ class RegistryView:
         self._usable: frozenset[NodeId] = frozenset()
         self._changed = threading.Condition()
         self._wakers: dict[object, Callable[[], None]] = {}
+        self._woken = threading.Event()
         self.outbox = Outbox()
         self.changes = 0
 
@@ -239,12 +240,12 @@ class RegistryView:
             self.is_open = False
             self._children = {}
             self._wake()
+        self._woken.set()
 
     def _run(self) -> None:
         while self.is_open and ray.is_initialized():
             try:
-                self.poll_ref = ref = self.actor.poll.remote(self._term, self._number)
-                update = self._get(ref)
+                update = self._poll()
             except RayActorError:
                 if self._is_hub_gone():
                     break
@@ -257,12 +258,16 @@ class RegistryView:
                 self._apply(update)
         self.close()
 
-    def _get(self, ref: Any) -> Update | None:  # noqa: ANN401 - an ObjectRef
-        while self.is_open and ray.is_initialized():
-            with contextlib.suppress(GetTimeoutError):
-                update: Update = ray.get(ref, timeout=POLL_PATIENCE_S)
-                return update
-        return None
+    def _poll(self) -> Update | None:
+        """One long poll. Waits in Python, not in Ray: a process that ends must not find it there."""
+        answered = self._woken
+        answered.clear()
+        self.poll_ref = ref = self.actor.poll.remote(self._term, self._number)
+        future = ref.future()
+        future.add_done_callback(lambda _: answered.set())
+        while self.is_open and not future.done():
+            answered.wait(POLL_PATIENCE_S)
+        return future.result() if future.done() else None
 
     def _is_hub_gone(self) -> bool:
         try:
@@ -325,6 +330,15 @@ def _forget_in_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_fork)
+
+
+def _close_all() -> None:
+    """Before Ray is shut down with the process, nobody may be about to use it."""
+    for view in list(_views.values()):
+        view.close()
+
+
+atexit.register(_close_all)
 
 
 def view_of(hub_id: str) -> RegistryView:

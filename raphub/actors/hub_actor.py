@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from raphub.actors.launcher import Launcher, WireSettings
 from raphub.actors.node_watch import NodeWatch
 from raphub.actors.registry import Registry, Update, Version
 from raphub.actors.replica_actor import wire_identity
-from raphub.actors.wire import Connection, RefusedError, UnreachableError, dial
+from raphub.actors.wire import Connection, RefusedError, UnreachableError, dial, is_refused
 from raphub.core.hub_machine import HubMachine
 from raphub.core.journal import Journal
 from raphub.core.messages import (
@@ -41,8 +41,10 @@ from raphub.core.messages import (
     HubAction,
     HubConnected,
     HubEvent,
+    NodeRefused,
     NodesSeen,
     Note,
+    ProbeNode,
     ProcessGone,
     Publish,
     Record,
@@ -57,7 +59,7 @@ from raphub.core.messages import (
     Ticked,
     WireClosed,
 )
-from raphub.core.model import Address, ChildId, HubSettings, ReplicaId, replica_id
+from raphub.core.model import Address, ChildId, HubSettings, NodeId, ReplicaId, replica_id
 from raphub.core.records import Ledger, RequestId
 from raphub.core.views import ChildView
 
@@ -325,7 +327,9 @@ class HubLife:
                 case Publish(child_id):
                     changed[child_id] = self.machine.view(child_id, now_s())
                 case Dial(replica, address):
-                    self._spawn_dial(replica, address)
+                    self._spawn(self._dial(replica, address))
+                case ProbeNode(node_id, address):
+                    self._spawn(self._probe(node_id, address))
                 case StartReplica():
                     self.launcher.start(action)
                 case StopReplica(replica):
@@ -352,10 +356,14 @@ class HubLife:
 
     # --- the wire -----------------------------------------------------------------------------
 
-    def _spawn_dial(self, replica: ReplicaId, address: Address) -> None:
-        task = asyncio.get_running_loop().create_task(self._dial(replica, address))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, node_id: NodeId, address: Address) -> None:
+        if await is_refused(address, timeout_s=self.machine.settings.dial_timeout_s):
+            self._events.put_nowait(NodeRefused(node_id))
 
     async def _dial(self, replica: ReplicaId, address: Address) -> None:
         wire = ReplicaLink(self, replica)

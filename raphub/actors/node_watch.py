@@ -73,6 +73,7 @@ def _living_nodes() -> list[Node]:
             dict(node.get("Labels", {})),
             dict(node["Resources"]),
             is_head="node:__internal_head__" in node["Resources"],
+            port=int(node["NodeManagerPort"]),
         )
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]

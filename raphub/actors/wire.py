@@ -235,6 +235,19 @@ async def dial(
     return connection
 
 
+async def is_refused(address: tuple[str, int], *, timeout_s: float) -> bool:
+    """Does nobody listen there? An address that does not answer in time proves nothing."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(*address)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return False
+
+
 async def listen(
     host: str,
     ports: tuple[int, int] | None,

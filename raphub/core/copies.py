@@ -15,10 +15,6 @@ from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
 from raphub.core.roles import retire
 from raphub.core.sightings import Sighting
 
-AVOIDED_S = 30.0
-"""How long other nodes are preferred to one where a copy died or found no room."""
-
-
 def settle_copies(state: HubState, child: Child, now: float) -> None:
     """Retire what is lost or too many, and start what is missing."""
     _retire_lost(state, child, now)
@@ -34,7 +30,7 @@ def is_colocated(counted: list[tuple[Placed, Sighting]]) -> bool:
 
 def count_crash(state: HubState, child: Child, node_id: NodeId, now: float) -> None:
     """A copy of the child died by itself; after too many of those the hub gives the child up."""
-    state.avoid(node_id, now + AVOIDED_S)
+    state.avoid(node_id, now)
     crashes = state.crashes_of(child.plan.child_id)
     crashes.add(state.settings, now)
     if crashes.count >= state.settings.crash_limit and child.given_up is None:
@@ -55,7 +51,7 @@ def _retire_lost(state: HubState, child: Child, now: float) -> None:
         elif not state.is_counted(placed, seen, now) and _has_other_ready(
             state, child, placed, now
         ):
-            state.avoid(placed.node_id, now + AVOIDED_S)
+            state.avoid(placed.node_id, now)
             retire(state, child, placed.number)
 
 

@@ -24,7 +24,9 @@ from raphub.core.messages import (
     HubEvent,
     JobsEnded,
     LeaseGranted,
+    NodeRefused,
     NodesSeen,
+    ProbeNode,
     ProcessGone,
     Recovered,
     Renew,
@@ -127,6 +129,8 @@ class HubMachine:
                     self.requests.progress_all(now)
             case NodesSeen(nodes):
                 self._see_nodes(nodes, now)
+            case NodeRefused(node_id):
+                self._refuse_node(node_id, now)
             case JobsEnded(job_ids):
                 for child_id, child in list(self.ledger.children.items()):
                     if child.plan.job_id in job_ids:
@@ -166,7 +170,8 @@ class HubMachine:
     def _see_nodes(self, nodes: tuple[Node, ...], now: float) -> None:
         """Take in Ray's node table. Most nodes gone at once is doubted for one lease (law 14)."""
         state = self.state
-        seen = {node.node_id: node for node in nodes}
+        state.refused &= {node.node_id for node in nodes}
+        seen = {node.node_id: node for node in nodes if node.node_id not in state.refused}
         joined = [node_id for node_id in seen if node_id not in state.nodes]
         for node_id in [n for n in state.vanished_at if n in seen]:
             del state.vanished_at[node_id]
@@ -183,12 +188,19 @@ class HubMachine:
             for child_id in sorted(state.short):
                 state.touch(child_id)
 
+    def _refuse_node(self, node_id: NodeId, now: float) -> None:
+        """The raylet is gone: nothing can be placed there, whatever Ray's table says for now."""
+        if node_id in self.state.nodes:
+            self.state.refused.add(node_id)
+            self.state.vanished_at[node_id] = now
+            self._let_nodes_vanish(now)
+
     def _let_nodes_vanish(self, now: float) -> None:
         state = self.state
         for node_id in [n for n, at in state.vanished_at.items() if at <= now]:
             del state.vanished_at[node_id]
             del state.nodes[node_id]
-            state.note("node_left", f"Ray calls node {node_id} dead", node_id=node_id)
+            state.note("node_left", f"node {node_id} is not usable any more", node_id=node_id)
             for replica in sorted(state.on_node.get(node_id, ())):
                 state.touch(child_of(replica))
 
@@ -273,6 +285,9 @@ class HubMachine:
             return
         seen.is_gone, seen.is_wired, seen.is_dialing = True, False, False
         self.state.note("replica_died", f"{replica} is gone", child_id, number, node_id)
+        node = self.state.nodes.get(node_id)
+        if node is not None and node.port:
+            self.state.do(ProbeNode(node_id, (node.address, node.port)))
         count_crash(self.state, child, node_id, now)
         if seen.phase is not Phase.READY:
             self.requests.fail_copy(child, Failure.DIED, "its process ended", node_id, now)

@@ -31,6 +31,10 @@ from raphub.core.records import Child, Fact, Ledger, Placed
 from raphub.core.sightings import NEVER, Crashes, Leases, Sighting, Trust
 
 
+AVOIDED_S = 30.0
+"""How long other nodes are preferred to one where a copy was lost."""
+
+
 @dataclass(slots=True)
 class HubState:
     """One life of a hub actor. `began_at` is when it claimed its term, on its own clock."""
@@ -44,6 +48,7 @@ class HubState:
     term_held_at: float = field(init=False)
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     vanished_at: dict[NodeId, float] = field(default_factory=dict)
+    refused: set[NodeId] = field(default_factory=set)
     avoided_until: dict[NodeId, float] = field(default_factory=dict)
     sightings: dict[ReplicaId, Sighting] = field(default_factory=dict)
     crashes: dict[ChildId, Crashes] = field(default_factory=dict)
@@ -216,9 +221,9 @@ class HubState:
         """The copy stands, or is to stand, on this node."""
         self.on_node.setdefault(node_id, set()).add(replica)
 
-    def avoid(self, node_id: NodeId, until: float) -> None:
-        """Prefer other nodes until then: something died or found no room here."""
-        self.avoided_until[node_id] = max(until, self.avoided_until.get(node_id, NEVER))
+    def avoid(self, node_id: NodeId, now: float) -> None:
+        """Prefer other nodes for a while: a copy died, fell silent, or found no room here."""
+        self.avoided_until[node_id] = now + AVOIDED_S
 
     def crashes_of(self, child_id: ChildId) -> Crashes:
         """The deaths of this child's copies lately."""

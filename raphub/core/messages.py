@@ -147,6 +147,13 @@ class NodesSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRefused:
+    """Nobody listens on the port of the node's raylet: Ray will call it dead, sooner or later."""
+
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class JobsEnded:
     """These jobs are over; children that live with them end."""
 
@@ -223,6 +230,7 @@ HubEvent = (
     | Recovered
     | TermHeld
     | NodesSeen
+    | NodeRefused
     | JobsEnded
     | ChildrenRequested
     | StopRequested
@@ -269,6 +277,14 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeNode:
+    """Ask the port of the node's raylet whether anybody listens; if not, `NodeRefused` follows."""
+
+    node_id: NodeId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class SendToReplica:
     """Send a wire message, if there is a connection; a lost one is sent again by the machine."""
 
@@ -302,7 +318,9 @@ class Note:
     node_id: NodeId | None = None
 
 
-HubAction = Record | StartReplica | StopReplica | Dial | SendToReplica | Publish | Reply | Note
+HubAction = (
+    Record | StartReplica | StopReplica | Dial | ProbeNode | SendToReplica | Publish | Reply | Note
+)
 
 # --- Events and actions of the replica machine ------------------------------------------------
 

@@ -80,13 +80,14 @@ class DeathProof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One Ray node as the hub last saw it."""
+    """One Ray node as the hub last saw it. `port` is where its raylet listens, 0 if unknown."""
 
     node_id: NodeId
     address: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)
     is_head: bool = False
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

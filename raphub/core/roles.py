@@ -99,6 +99,7 @@ def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
     child_id = child.plan.child_id
     old = child.active
     if old is not None and old != heir.number:
+        state.avoid(child.replicas[old].node_id, now)
         retire(state, child, old)
     epoch = child.epoch + 1
     state.record(ReplicaPromoted(child_id, heir.number, epoch))
