@@ -16,7 +16,6 @@ from typing import Any, Literal, Self
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raphub.actors.encoding import pack, unpack
 from raphub.actors.hub_actor import HubActor, HubDescription, HubOrders
@@ -52,6 +51,8 @@ NAME_FREE_TIMEOUT_S = 10.0
 EVENTS_TIMEOUT_S = 10.0
 POLLS_MAX = 1000
 REQUESTS_MAX = 1000
+HEAD_RESOURCE, HEAD_SHARE = "node:__internal_head__", 0.001
+"""What only the head has: the hub actor belongs there, because without the head nothing works."""
 
 
 class Hub:
@@ -385,17 +386,10 @@ def _create_actor(config: HubConfig) -> Any:  # noqa: ANN401 - a Ray handle
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(_head_node_id(), soft=True),
+            resources={HEAD_RESOURCE: HEAD_SHARE},
         )
         .remote(orders)
     )
-
-
-def _head_node_id() -> str:
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"] and "node:__internal_head__" in node["Resources"]:
-            return str(node["NodeID"])
-    return str(ray.get_runtime_context().get_node_id())
 
 
 def _config_of(actor: Any, hub_id: str) -> HubConfig:  # noqa: ANN401 - a Ray handle
