@@ -10,7 +10,7 @@ import pytest
 import ray
 
 import raphub
-from lc_shim import LocalCluster
+from raphub.testing import LocalCluster
 
 _hubs = itertools.count(1)
 

@@ -16,7 +16,7 @@ import raphub
 from raphub import ChildSpec, HubConfig
 from raphub.actors import calling
 from raphub.status import ChildStatus
-from lc_shim import LocalCluster
+from raphub.testing import LocalCluster
 from tests.cluster.conftest import left_of
 from tests.cluster.waiting import (
     LIMIT_S,

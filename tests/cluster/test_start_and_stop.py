@@ -9,7 +9,7 @@ import ray
 
 import raphub
 from raphub import ChildSpec, HubConfig
-from lc_shim import LocalCluster
+from raphub.testing import LocalCluster
 from tests.cluster.conftest import left_of
 from tests.cluster.waiting import actives, nodes, until_ok
 from tests.cluster.workloads import Asynchronous, Clerk, Refuser
