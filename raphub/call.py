@@ -39,7 +39,6 @@ from raphub.errors import (
     CallToOwnChild,
     ChildNotFound,
     NoActiveReplica,
-    RaphubError,
 )
 from raphub.registry_view import Known, RegistryView, client_id, view_of
 

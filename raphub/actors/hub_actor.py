@@ -49,7 +49,6 @@ from raphub.core.messages import (
     Publish,
     Record,
     Recovered,
-    ReplicaLocated,
     Reply,
     SendToReplica,
     StartReplica,

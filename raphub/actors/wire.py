@@ -16,7 +16,6 @@ import secrets
 import socket
 import struct
 import weakref
-from collections.abc import Callable
 from typing import Protocol
 
 from raphub.actors.encoding import BadBytesError, pack, unpack

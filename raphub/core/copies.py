@@ -15,6 +15,7 @@ from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
 from raphub.core.roles import retire
 from raphub.core.sightings import Sighting
 
+
 def settle_copies(state: HubState, child: Child, now: float) -> None:
     """Retire what is lost or too many, and start what is missing."""
     _retire_lost(state, child, now)

@@ -63,7 +63,6 @@ from raphub.core.roles import retire, settle_roles
 from raphub.core.sightings import NEVER, Sighting
 from raphub.core.views import ChildView, view
 
-
 DIAL_AGAIN_S = 0.001
 """The first wait before a copy is dialled again; doubled up to `dial_retry_s`."""
 

@@ -28,8 +28,7 @@ from raphub.core.model import (
     split_replica_id,
 )
 from raphub.core.records import Child, Fact, Ledger, Placed
-from raphub.core.sightings import NEVER, Crashes, Leases, Sighting, Trust
-
+from raphub.core.sightings import Crashes, Leases, Sighting, Trust
 
 AVOIDED_S = 30.0
 """How long other nodes are preferred to one where a copy was lost."""

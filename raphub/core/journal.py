@@ -192,7 +192,7 @@ class Journal:
             if (yield PutIfAbsent(key, entry)) is True:
                 yield from self._disown_below_floor(key)
                 return None
-            found: Entry | None | NoAnswer = yield Get(key)
+            found: Entry | NoAnswer | None = yield Get(key)
             if isinstance(found, Entry):
                 if found.nonce != entry.nonce:
                     return found

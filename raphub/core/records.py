@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from raphub.core.model import Address, ChildId, ChildPlan, NodeId, ReplicaId, replica_id, split_replica_id
+from raphub.core.model import (
+    Address,
+    ChildId,
+    ChildPlan,
+    NodeId,
+    ReplicaId,
+    replica_id,
+    split_replica_id,
+)
 
 # --- Requests and their answers ---------------------------------------------------------------
 

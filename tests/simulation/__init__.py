@@ -1,0 +1,1 @@
+"""The real machines in a simulated world: seeded, repeatable, thousands of times."""

@@ -1,0 +1,259 @@
+"""Which nodes and copies are there in the simulated cluster, whatever anybody believes?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from raphub.core.messages import (
+    AbandonCallback,
+    BuildBegan,
+    Built,
+    CallBack,
+    CallbackReturned,
+    FromHub,
+    HubConnected,
+    ReplicaEvent,
+    ReplicaMessage,
+    SendToHub,
+    Ticked,
+)
+from raphub.core.model import ChildPlan, HubSettings, Model, Node, NodeId, ReplicaId
+from raphub.core.replica_machine import ReplicaMachine
+from tests.simulation.world import HEAD, World
+
+if TYPE_CHECKING:
+    from tests.simulation.checkers import Checkers
+    from tests.simulation.hub_life import HubLife
+
+REPLICA_TICK_S = 0.1
+
+
+@dataclass
+class SimNode:
+    """One node. `ray_sees` is what Ray's table says, which is not what is so."""
+
+    name: str
+    is_up: bool = True
+    has_kernel: bool = True
+    is_paused: bool = False
+    ray_sees: bool = True
+
+    def node(self) -> Node:
+        """The node as the hub is told of it."""
+        return Node(NodeId(self.name), self.name, {}, {"CPU": 8.0}, port=1)
+
+
+@dataclass
+class Process:
+    """The process of one copy. `faulted_at` is when it was last paused or cut off, in true time."""
+
+    world: World
+    cluster: Cluster
+    replica: ReplicaId
+    node: SimNode
+    plan: ChildPlan
+    machine: ReplicaMachine
+    is_alive: bool = True
+    is_paused: bool = False
+    is_doomed: bool = False
+    faulted_at: float = float("-inf")
+    told: list[str] = field(default_factory=list)
+    links: dict[int, tuple[HubLife, int]] = field(default_factory=dict)
+    waiting: list[ReplicaEvent] = field(default_factory=list)
+    had_lease: bool = False
+
+    def __post_init__(self) -> None:
+        self.clock = self.world.clock()
+
+    @property
+    def runs(self) -> bool:
+        """Is it alive and on its feet?"""
+        return self.is_alive and not self.is_paused and not self.node.is_paused
+
+    def own_now(self) -> float:
+        """Its own clock."""
+        return self.clock.own(self.world.now)
+
+    def may_serve(self) -> bool:
+        """Would it serve at this moment? A paused one is asked as if it woke right now."""
+        return self.is_alive and self.machine.may_serve(self.own_now())
+
+    def tick(self) -> None:
+        """Feed it the time for as long as it lives."""
+        if self.is_alive:
+            self.handle(Ticked())
+            self.world.at(REPLICA_TICK_S, self.tick)
+
+    def handle(self, event: ReplicaEvent) -> None:
+        """Feed the machine; a paused process finds its events when it wakes."""
+        if not self.is_alive:
+            return
+        if not self.runs:
+            if not isinstance(event, Ticked):
+                self.waiting.append(event)
+            return
+        waiting, self.waiting = self.waiting, []
+        for one in (*waiting, event):
+            for action in self.machine.handle(one, self.own_now()):
+                match action:
+                    case SendToHub(message):
+                        self._send(message)
+                    case CallBack():
+                        self._call_back(action)
+                    case AbandonCallback():
+                        self.world.totals["abandoned callbacks"] += 1
+        self._watch_lease()
+        self.cluster.checkers.after_replica(self)
+
+    def _watch_lease(self) -> None:
+        serves = self.machine.may_serve(self.own_now())
+        if self.had_lease and not serves and self.machine.may_serve_again(self.machine.epoch):
+            self.world.totals["lease expiries"] += 1
+        self.had_lease = serves
+
+    def _send(self, message: ReplicaMessage) -> None:
+        for life, term in list(self.links.values()):
+            if term == self.machine.term:
+                self.world.carry(
+                    self.node.name,
+                    HEAD,
+                    lambda life=life: life.receive(self, message),  # type: ignore[misc]
+                )
+
+    def _call_back(self, asked: CallBack) -> None:
+        self.told.append(asked.role.value)
+        takes_s = self.world.chance.uniform(0, 0.02)
+        if self.world.likely(0.02):
+            takes_s = self.world.chance.uniform(0.5, 8.0)
+            self.world.totals["slow callbacks"] += 1
+        trouble = "raised" if self.world.likely(0.05) else ""
+        returned = CallbackReturned(asked.role, asked.epoch, trouble)
+        self.world.at(takes_s, lambda: self.handle(returned))
+
+    # --- links to lives of the hub ------------------------------------------------------------
+
+    def connect(self, life: HubLife, term: int) -> None:
+        """A life of the hub has dialled and proved itself."""
+        self.links[life.number] = (life, term)
+        self.handle(HubConnected(term))
+
+    def receive(self, life: HubLife, message: FromHub) -> None:
+        """A frame arrives, if its connection still stands."""
+        if life.number in self.links:
+            self.handle(message)
+
+    def die(self) -> None:
+        """The process ends; where the kernel lives, its connections break at once."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        links, self.links = self.links, {}
+        if self.node.has_kernel:
+            for life, _ in links.values():
+                self.world.carry(
+                    self.node.name,
+                    HEAD,
+                    lambda life=life: life.lose_link(self),  # type: ignore[misc]
+                )
+
+
+@dataclass
+class Cluster:
+    """All nodes and processes there ever were; dead ones stay in the list."""
+
+    world: World
+    settings: HubSettings
+    nodes: dict[str, SimNode] = field(default_factory=dict)
+    processes: dict[ReplicaId, Process] = field(default_factory=dict)
+    bad_classes: set[str] = field(default_factory=set)
+    lives: list[HubLife] = field(default_factory=list)
+    checkers: Checkers = field(init=False)
+
+    def add_node(self) -> SimNode:
+        """A node joins."""
+        node = SimNode(f"n{len(self.nodes)}")
+        self.nodes[node.name] = node
+        self.tell_nodes()
+        return node
+
+    def up_nodes(self) -> list[SimNode]:
+        """The nodes that run."""
+        return [node for node in self.nodes.values() if node.is_up]
+
+    def seen_nodes(self) -> tuple[Node, ...]:
+        """Ray's table."""
+        return tuple(node.node() for node in self.nodes.values() if node.ray_sees)
+
+    def tell_nodes(self) -> None:
+        """Every life of the hub looks at Ray's table before long."""
+        for life in self.lives:
+            self.world.at(self.world.chance.uniform(0, 0.3), life.see_nodes)
+
+    def on(self, node: SimNode) -> list[Process]:
+        """The living processes of a node."""
+        return [p for p in self.processes.values() if p.node is node and p.is_alive]
+
+    def of(self, child_id: str) -> list[Process]:
+        """The living processes of a child."""
+        return [p for p in self.living() if p.plan.child_id == child_id]
+
+    def living(self) -> list[Process]:
+        """All living processes."""
+        return [p for p in self.processes.values() if p.is_alive]
+
+    def spawn(self, replica: ReplicaId, node: SimNode, plan: ChildPlan) -> Process:
+        """The process of a copy comes up and listens."""
+        process = Process(
+            self.world,
+            self,
+            replica,
+            node,
+            plan,
+            ReplicaMachine(
+                replica,
+                pid=len(self.processes) + 1,
+                is_led=plan.model is Model.ACTIVE_PASSIVE,
+                signal=plan.signal,
+                lease_duration_s=self.settings.lease_duration_s,
+                lease_renewal_s=self.settings.lease_renewal_s,
+                role_deadline_s=self.settings.role_deadline_s,
+            ),
+        )
+        self.processes[replica] = process
+        process.tick()
+        return process
+
+    def build(self, process: Process) -> None:
+        """The user's constructor runs; a bad class never gets through it."""
+        process.handle(BuildBegan())
+        process.is_doomed = process.plan.child_id in self.bad_classes
+        if not process.is_doomed:
+            takes_s = self.world.chance.uniform(0.02, 0.6)
+            self.world.at(takes_s, lambda: process.handle(Built()))
+
+    def kill_node(self, node: SimNode, *, with_kernel: bool) -> None:
+        """All processes of the node die; without its kernel nobody is told."""
+        node.is_up = False
+        node.has_kernel = not with_kernel
+        for process in self.on(node):
+            process.die()
+        self.world.at(self.world.chance.uniform(1, 12), lambda: self._ray_notices(node))
+
+    def _ray_notices(self, node: SimNode) -> None:
+        node.ray_sees = False
+        self.tell_nodes()
+
+    def slander(self, node: SimNode, for_s: float) -> None:
+        """Ray calls a working node dead. When it is heard again, its raylet ends its workers."""
+        node.ray_sees = False
+        for process in self.on(node):
+            process.faulted_at = self.world.now
+        self.tell_nodes()
+
+        def heard_again() -> None:
+            node.is_up = False
+            for process in self.on(node):
+                process.die()
+
+        self.world.at(for_s, heard_again)
