@@ -84,7 +84,7 @@ class Call(Generic[R_co]):
     waits for it. Not promised: that a call nobody waits for is sent again after a failover.
     """
 
-    def __init__(  # noqa: PLR0913 - all that makes a call
+    def __init__(
         self,
         view: RegistryView,
         child_id: str,
@@ -380,9 +380,10 @@ class Call(Generic[R_co]):
             return
         if outcome is Outcome.REFUSED:
             self._resend(self._deaths)
-        elif outcome is Outcome.UNREACHABLE:
-            if time.monotonic() - sent.at_s > UNREACHABLE_PATIENCE_S:
-                self._fail_unknown(sent, outcome)
+        elif (
+            outcome is Outcome.UNREACHABLE and time.monotonic() - sent.at_s > UNREACHABLE_PATIENCE_S
+        ):
+            self._fail_unknown(sent, outcome)
 
     def _fail_unknown(self, sent: Sent, outcome: Outcome) -> None:
         self._fail(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -70,5 +71,10 @@ def _culprit(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 def _import_path() -> list[str]:
     """The places that this process imports from and a fresh worker would not."""
     installed = (sys.prefix, sys.base_prefix)
-    entries = [os.path.abspath(entry) for entry in sys.path]
-    return [e for e in dict.fromkeys(entries) if os.path.isdir(e) and not e.startswith(installed)]
+    # `Path.resolve` would follow links, and a module would get another file name.
+    entries = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
+    return [
+        entry
+        for entry in dict.fromkeys(entries)
+        if Path(entry).is_dir() and not entry.startswith(installed)
+    ]

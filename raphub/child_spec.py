@@ -133,7 +133,7 @@ class ChildSpec(ReplicatedOptions):
 _JSON_DEPTH_MAX = 20
 
 
-def _as_json(value: object, depth: int = 0) -> JsonValue:  # noqa: PLR0911 - one a case
+def _as_json(value: object, depth: int = 0) -> JsonValue:
     """The value as JSON, the same in every process: what JSON cannot hold is told by its type."""
     match value:
         case None | bool() | int() | str():

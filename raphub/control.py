@@ -49,7 +49,11 @@ class Request(Generic[Result]):
     """The future result of a request to a hub. `result()` or `await`; as often as wanted."""
 
     def __init__(
-        self, ref: Any, words: str, read: Callable[[bytes], Result], settle: Callable[[], None]  # noqa: ANN401
+        self,
+        ref: Any,
+        words: str,
+        read: Callable[[bytes], Result],
+        settle: Callable[[], None],  # noqa: ANN401
     ) -> None:
         """`words` name the request in errors; `read` makes the result of the packed answer."""
         self._ref = ref
@@ -135,7 +139,11 @@ class Control:
 
     def stop(self, child_ids: Sequence[str] | None) -> Request[StopResult]:
         """Ask for the end of children, or of all; see `Hub.stop_children`."""
-        words = "the stop of all children" if child_ids is None else f"the stop of {_count(len(child_ids))}"
+        words = (
+            "the stop of all children"
+            if child_ids is None
+            else f"the stop of {_count(len(child_ids))}"
+        )
         ids = None if child_ids is None else tuple(ChildId(child_id) for child_id in child_ids)
         return self._send(lambda request: StopRequested(request, ids), words, self._stop_result)
 
@@ -199,7 +207,9 @@ class Control:
 
         def is_shown() -> bool:
             known = view.known(child_id)
-            shown = set() if known is None else {c.replica for c in known.view.replicas if c.is_settled}
+            shown = (
+                set() if known is None else {c.replica for c in known.view.replicas if c.is_settled}
+            )
             return shown.issuperset(replicas) or (known is None and view.was_seen(child_id))
 
         view.wait(is_shown, REGISTRY_PATIENCE_S)

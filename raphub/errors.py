@@ -31,7 +31,7 @@ class RaphubError(Exception):
     replica_id: str | None
     node_id: str | None
 
-    def __init__(  # noqa: PLR0913 - each names one place where it may have happened
+    def __init__(
         self,
         message: str = "",
         *,

@@ -53,7 +53,7 @@ class Method:
             raise InvalidSetting(f"the option {name!r} cannot be used: {reason}.", field=name)
         return Method(self._handle, self._name, CallOptions(timeout_s, retry))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the user's
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002 - the user's
         """Methods of a handle are not called directly, just as those of a Ray actor."""
         raise TypeError(
             f"call {self._name!r} through .remote(...): handle.{self._name}.remote(...).result()"

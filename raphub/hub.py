@@ -196,9 +196,7 @@ class Hub:
         """The handle of a running child. Raises `ChildNotFound` at once."""
         known = known_or_raise(self._open_view(), child_id)
         options = json.loads(known.view.plan.options)
-        return ChildHandle(
-            self.hub_id, child_id, call_timeout_s=options.get("call_timeout_s")
-        )
+        return ChildHandle(self.hub_id, child_id, call_timeout_s=options.get("call_timeout_s"))
 
     def lookup(self, child_id: str) -> ChildStatus | None:
         """How a child is, as this process was last told; None if it was told of none."""
@@ -314,7 +312,7 @@ class Hub:
             result = self.start_children(missing, check_existing=False).result()
             failed = [e for e in result.errors if not e.reason.startswith("ChildAlreadyStarted")]
             if failed:
-                raise ChildStartFailed(
+                raise ChildStartFailed(  # noqa: TRY301 - it ends the hub as any error here does
                     f"the hub {self.hub_id!r} was not started: its child {failed[0].child_id!r} "
                     f"did not come up: {failed[0].reason}",
                     hub_id=self.hub_id,
@@ -407,4 +405,3 @@ def hub_named(hub: str | Hub | None) -> Hub:
     if isinstance(hub, Hub):
         return hub
     return default_hub() if hub is None or hub == DEFAULT_HUB_ID else Hub.connect(hub)
-

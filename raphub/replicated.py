@@ -82,9 +82,7 @@ class Replicated:
         once: `InvalidSetting` for what cannot be; `.remote(...)` then raises `HubNotFound`, or
         `ChildAlreadyStarted` if a child of that name runs.
         """
-        return prepared(
-            cls, dict(options), child_id=child_id, hub=hub, get_if_exists=get_if_exists
-        )
+        return prepared(cls, dict(options), child_id=child_id, hub=hub, get_if_exists=get_if_exists)
 
 
 @overload

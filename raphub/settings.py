@@ -34,7 +34,7 @@ class Setting(BaseModel):
     hints_for_unknown: ClassVar[Mapping[str, str]] = {}
     """What to tell who gives a name that does not exist here but might be expected to."""
 
-    def __init__(self, /, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:  # noqa: ANN401 - checked here
         """Read the settings, or raise `InvalidSetting`."""
         try:
             super().__init__(**data)
@@ -42,7 +42,7 @@ class Setting(BaseModel):
             raise _refusal(type(self), error) from None
 
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Self:
+    def model_validate(cls, obj: Any, **options: Any) -> Self:  # noqa: ANN401 - as in pydantic
         """Read the settings from a dictionary, or raise `InvalidSetting`."""
         try:
             return super().model_validate(obj, **options)
@@ -50,7 +50,11 @@ class Setting(BaseModel):
             raise _refusal(cls, error) from None
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+    def model_validate_json(
+        cls,
+        json_data: str | bytes | bytearray,
+        **options: Any,  # noqa: ANN401 - as in pydantic
+    ) -> Self:
         """Read the settings from JSON, or raise `InvalidSetting`."""
         try:
             return super().model_validate_json(json_data, **options)

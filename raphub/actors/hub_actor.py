@@ -229,9 +229,7 @@ class HubLife:
             orders.wire,
             self.report,
         )
-        self.registry = Registry(
-            self.charter.incarnation, self.journal.term, self.launcher.handles
-        )
+        self.registry = Registry(self.charter.incarnation, self.journal.term, self.launcher.handles)
 
     def _adopt_handles(self) -> None:
         """Find the handles of all copies in the background; the hub is up when they are known."""
@@ -403,7 +401,14 @@ class HubLife:
 
     def _start_guardian(self) -> None:
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid()), str(GUARDIAN_SILENCE_S)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                guardian.__file__,
+                str(os.getpid()),
+                str(GUARDIAN_SILENCE_S),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -96,7 +96,11 @@ class HubStore:
                 return None if found is None else unpack(found)
             case PutIfAbsent(key, entry):
                 added = client.internal_kv_put(
-                    self._key(key), pack(entry), False, NAMESPACE, limit_s  # noqa: FBT003
+                    self._key(key),
+                    pack(entry),
+                    False,
+                    NAMESPACE,
+                    limit_s,  # noqa: FBT003
                 )
                 return added == 1
             case Delete(key):

@@ -282,4 +282,3 @@ def bundle(plan: ChildPlan) -> dict[str, float]:
     asked = {name: amount for name, amount in plan.resources.items() if amount}
     asked["CPU"] = max(asked.get("CPU", 0.0), CPU_SHARE_MIN)
     return asked
-

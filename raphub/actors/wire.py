@@ -148,7 +148,10 @@ class Connection(asyncio.Protocol):
     def _check_dialer(self) -> bool:
         if len(self._buffer) < _PROOF_BYTES:
             return False
-        nonce, proof = bytes(self._buffer[:NONCE_BYTES]), bytes(self._buffer[NONCE_BYTES:_PROOF_BYTES])
+        nonce, proof = (
+            bytes(self._buffer[:NONCE_BYTES]),
+            bytes(self._buffer[NONCE_BYTES:_PROOF_BYTES]),
+        )
         del self._buffer[:_PROOF_BYTES]
         if not hmac.compare_digest(proof, _proof(self._secret, b"dialer", self._greeting, nonce)):
             self.bad_frames += 1

@@ -67,9 +67,9 @@ def _is_overdue(state: HubState, seen: Sighting, now: float) -> bool:
 
 
 def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) -> bool:
-    """Would a ready copy remain without this one, or was this one never ready? (Law 9.)"""
+    """Would a ready copy remain without this one, or was this one never ready? Law 9."""
     seen = state.sighting(replica_id(child.plan.child_id, placed.number), now)
-    if seen.phase in (Phase.STARTING, Phase.BUILDING):
+    if not seen.may_be_ready:
         return True
     return any(
         other.number != placed.number and other_seen.is_ready and not state.is_silent(other_seen, now)

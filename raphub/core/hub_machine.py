@@ -19,7 +19,6 @@ from raphub.core.messages import (
     Failure,
     Fenced,
     FromReplica,
-    Heartbeat,
     HubAction,
     HubEvent,
     JobsEnded,
@@ -65,6 +64,10 @@ from raphub.core.views import ChildView, view
 
 DIAL_AGAIN_S = 0.001
 """The first wait before a copy is dialled again; doubled up to `dial_retry_s`."""
+
+
+_PHASES = list(Phase)
+"""In the order in which a copy goes through them; a report of an earlier one is old news."""
 
 
 @dataclass(slots=True)
@@ -156,6 +159,7 @@ class HubMachine:
             for placed, seen in self.state.copies(child, now):
                 replica = replica_id(child_id, placed.number)
                 self.state.place_copy(replica, placed.node_id)
+                seen.is_inherited = placed.address is not None
                 if placed.address is None:
                     self.state.begin_starting(seen)
                     self.state.do(StartReplica(replica, placed.node_id, child.plan))
@@ -314,7 +318,7 @@ class HubMachine:
             case Renew(epoch, sent_at):
                 self._renew(child, number, seen, epoch, sent_at, now)
             case Report():
-                self._report(child, replica, seen, message, now)
+                self._report(child, seen, message, now)
             case RoleTaken(role, epoch, trouble):
                 seen.role, seen.epoch, seen.is_overdue = role, epoch, False
                 if trouble:
@@ -322,7 +326,7 @@ class HubMachine:
                 self.state.touch(child_id)
             case RoleOverdue(role, epoch):
                 self._overdue(child, number, seen, epoch)
-            case Heartbeat() | SteppedDown():
+            case SteppedDown():
                 pass
             case _:
                 raise AssertionError(f"{replica} sent {message!r}, which no replica sends")
@@ -341,24 +345,21 @@ class HubMachine:
             self.state.do(SendToReplica(replica, LeaseGranted(epoch, sent_at)))
 
     def _holds_authority(self, now: float) -> bool:
-        """Was the term read back from the journal recently enough? (Law 13.)"""
+        """Was the term read back from the journal recently enough? Law 13."""
         return now - self.state.term_held_at <= self.settings.term_check_s
 
-    def _report(
-        self, child: Child, replica: ReplicaId, seen: Sighting, report: Report, now: float
-    ) -> None:
+    def _report(self, child: Child, seen: Sighting, report: Report, now: float) -> None:
+        before = (seen.is_wired, seen.phase, seen.role, seen.epoch)
+        seen.is_wired, seen.is_dialing, seen.dial_failures = True, False, 0
+        if _PHASES.index(report.phase) >= _PHASES.index(seen.phase):
+            seen.phase, seen.role, seen.epoch = report.phase, report.role, report.epoch
+            seen.pid = report.pid
         if report.phase is Phase.BUILDING and seen.build_began_at is None:
             seen.build_began_at = now
-        seen.is_wired, seen.is_dialing, seen.dial_failures = True, False, 0
-        seen.phase, seen.role, seen.epoch, seen.pid = (
-            report.phase,
-            report.role,
-            report.epoch,
-            report.pid,
-        )
         if report.phase is Phase.READY:
             self.state.end_starting(seen)
-        self.state.touch(child.plan.child_id)
+        if (seen.is_wired, seen.phase, seen.role, seen.epoch) != before:
+            self.state.touch(child.plan.child_id)
 
     def _release(self, child_id: ChildId, number: int, epoch: int) -> None:
         """The active has stepped down; that counts for its own epoch only."""

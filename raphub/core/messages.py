@@ -62,17 +62,12 @@ HubMessage = TakeRole | StepDown | LeaseGranted | Fenced
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the replica is. Sent on every new connection and at each change of phase."""
+    """What the replica is: its heartbeat. Sent on each connection, change of phase and renewal."""
 
     phase: Phase
     role: Role | None
     epoch: int
     pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A replica without a lease to renew is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,7 @@ class SteppedDown:
     epoch: int
 
 
-ReplicaMessage = Report | Heartbeat | Renew | RoleTaken | RoleOverdue | SteppedDown
+ReplicaMessage = Report | Renew | RoleTaken | RoleOverdue | SteppedDown
 
 # --- Events of the hub machine ----------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from raphub.core.messages import (
     CallbackReturned,
     Fenced,
     FromHub,
-    Heartbeat,
     HubConnected,
     HubMessage,
     LeaseGranted,
@@ -132,7 +131,7 @@ class ReplicaMachine:
                 if term < self.term:
                     return []
                 self.term = term
-                return [self._report(), *self._beat(now)]
+                return self._beat(now)
             case BuildBegan():
                 self.phase = Phase.BUILDING
                 return [self._report()]
@@ -178,11 +177,11 @@ class ReplicaMachine:
         return now < self.lease_until and self.epoch > self.refused_epoch
 
     def _beat(self, now: float) -> list[ReplicaAction]:
-        """Ask for the lease, or say that the copy is alive."""
+        """Say what the copy is, so that nothing hangs on one message, and ask for the lease."""
         self.renewed_at = now
         if self.is_led and self.role is Role.ACTIVE and self.epoch > self.refused_epoch:
-            return [SendToHub(Renew(self.epoch, now))]
-        return [SendToHub(Heartbeat())]
+            return [self._report(), SendToHub(Renew(self.epoch, now))]
+        return [self._report()]
 
     def _take_lease(self, epoch: int, sent_at_s: float, now: float) -> list[ReplicaAction]:
         """The lease counts from when its renewal was sent, which the hub cannot have been late for."""

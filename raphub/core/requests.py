@@ -7,6 +7,7 @@ arrive in; what is answered is kept for retries, bounded by `answers_max`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from raphub.core.hub_state import HubState
@@ -37,17 +38,27 @@ Request = ChildrenRequested | StopRequested
 
 @dataclass(slots=True)
 class Requests:
-    """The requests that run or wait. Rebuilt from the ledger when a hub actor starts again."""
+    """The requests that run or wait. Rebuilt from the ledger when a hub actor starts again.
+
+    `first_starts` names the request whose child each id is, until that is answered; `interested`
+    all requests that wait for news of an id, for a child may be stopped while its start runs.
+    """
 
     state: HubState
     held_back: dict[str, dict[int, Request]] = field(default_factory=dict)
     held_back_count: int = 0
     first_starts: dict[ChildId, tuple[str, int]] = field(default_factory=dict)
+    interested: dict[ChildId, dict[tuple[str, int], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, opened in self.state.ledger.requests.items():
             if not opened.is_stop:
                 self.first_starts.update(dict.fromkeys(opened.child_ids, key))
+                self._take_interest(key, opened.child_ids)
+
+    def _take_interest(self, key: tuple[str, int], child_ids: Iterable[ChildId]) -> None:
+        for child_id in child_ids:
+            self.interested.setdefault(child_id, {})[key] = None
 
     # --- arrival ------------------------------------------------------------------------------
 
@@ -119,6 +130,7 @@ class Requests:
             state.crashes.pop(child_id, None)
             self.first_starts[child_id] = request.key
             state.touch(child_id)
+        self._take_interest(request.key, accepted)
         state.record(
             RequestOpened(
                 request, tuple(accepted), troubles=tuple(troubles), rollback=event.rollback
@@ -195,11 +207,8 @@ class Requests:
 
     def settled(self, child_id: ChildId, now: float) -> None:
         """The child was settled: perhaps a request can be answered."""
-        key = self.first_starts.get(child_id)
-        if key is not None:
+        for key in list(self.interested.get(child_id, ())):
             self.progress(key, now)
-        elif child_id not in self.state.ledger.children:
-            self.progress_all(now)
 
     def progress_all(self, now: float) -> None:
         """Copies have ended: perhaps requests that wait for their end can be answered."""
@@ -253,5 +262,9 @@ class Requests:
         for child_id in opened.child_ids:
             if self.first_starts.get(child_id) == opened.request.key:
                 del self.first_starts[child_id]
+            waiting = self.interested.get(child_id, {})
+            waiting.pop(opened.request.key, None)
+            if not waiting:
+                self.interested.pop(child_id, None)
         self.state.record(RequestAnswered(opened.request, answer))
         self.state.do(Reply(opened.request, answer))

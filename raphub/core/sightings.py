@@ -20,11 +20,13 @@ class Sighting:
 
     `began_at` is when this life of the hub first dealt with the copy. `asked_role` is what was
     last sent to it; `role` and `epoch` are what it said it has taken. `leaving` is set once the
-    copy was asked to step down: from then on nothing of it is renewed.
+    copy was asked to step down: from then on nothing of it is renewed. `is_inherited` marks a copy
+    that an earlier life of the hub had reached.
     """
 
     began_at: float
     heard_at: float
+    is_inherited: bool = False
     is_wired: bool = False
     is_dialing: bool = False
     dial_at: float = NEVER
@@ -41,6 +43,11 @@ class Sighting:
     asked_role: tuple[Role, int] | None = None
     asked_at: float = NEVER
     role_asked_at: float = NEVER
+
+    @property
+    def may_be_ready(self) -> bool:
+        """Is it ready, or left by an earlier life of the hub and not heard of yet?"""
+        return self.phase is Phase.READY or (self.is_inherited and self.phase is Phase.STARTING)
 
     @property
     def is_ready(self) -> bool:

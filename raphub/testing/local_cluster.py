@@ -309,9 +309,7 @@ class LocalCluster:
             self._end_host(host)
             raise RuntimeError(f"a Ray node did not start:\n{self._log()[-2000:]}")
         told = json.loads(line)
-        return RunningNode(
-            told["node_id"], told["address"], host, told["raylet_pid"], namespace
-        )
+        return RunningNode(told["node_id"], told["address"], host, told["raylet_pid"], namespace)
 
     def _log(self) -> str:
         with open(os.path.join(self._folder, "hosts.log"), errors="replace") as log:
@@ -351,7 +349,7 @@ class LocalCluster:
         namespace = self._find(node_id).namespace
         if self._bridge is None or namespace is None:
             raise RuntimeError(
-                'links can be cut only where nodes have networks of their own: '
+                "links can be cut only where nodes have networks of their own: "
                 'LocalCluster(isolation="netns"), as root'
             )
         return self._bridge, namespace

@@ -22,7 +22,11 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "network namespaces need root"
     missing = [tool for tool in ("ip", "iptables") if shutil.which(tool) is None]
-    return f"missing commands: {', '.join(missing)} (apt-get install iproute2 iptables)" if missing else None
+    return (
+        f"missing commands: {', '.join(missing)} (apt-get install iproute2 iptables)"
+        if missing
+        else None
+    )
 
 
 def _run(*command: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.experimental.internal_kv import _internal_kv_list
 
 import raphub
 from raphub.testing import LocalCluster
@@ -35,13 +36,13 @@ def left_of(hub_id: str) -> list[str]:
     named = ray.util.list_named_actors(all_namespaces=True)
     names = [actor["name"] for actor in named if actor["name"].split("/")[0] == hub_id]
     groups: list[dict[str, Any]] = list(ray.util.placement_group_table().values())
-    names += [g["name"] for g in groups if g["name"].startswith(f"{hub_id}/") and g["state"] != "REMOVED"]
+    names += [
+        g["name"] for g in groups if g["name"].startswith(f"{hub_id}/") and g["state"] != "REMOVED"
+    ]
     return names + [str(key) for key in keys_of(hub_id)]
 
 
 def keys_of(hub_id: str) -> list[bytes]:
     """The hub's keys in the GCS key-value store."""
-    from ray.experimental.internal_kv import _internal_kv_list
-
     found: list[bytes] = _internal_kv_list(b"", namespace=b"raphub")
     return [key for key in found if hub_id.encode() in key.split(b"/")]

@@ -6,7 +6,7 @@ The tests share one cluster and replace the nodes that they kill.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import ray
@@ -33,11 +33,10 @@ NODES = 4
 
 
 @pytest.fixture(autouse=True)
-def whole_cluster(cluster: LocalCluster) -> Iterator[None]:
+def whole_cluster(cluster: LocalCluster) -> None:
     """Every test begins with as many nodes as the first."""
     while len(cluster.node_ids) < NODES:
         cluster.add_node()
-    yield
 
 
 def start(hub: raphub.Hub, child_id: str, **options: object) -> ChildStatus:
@@ -102,6 +101,16 @@ def test_scenario_24_the_passives_node_is_killed_and_the_active_hears_nothing(
     assert told(hub, "c")[before.active.replica_id] == ["active"]
 
 
+def whole_without(node_id: str) -> Callable[[ChildStatus], bool]:
+    """The condition that a child has all its copies, and none on this node."""
+    return lambda s: s.health == "ok" and node_id not in {r.node_id for r in s.replicas}
+
+
+def until_node(hub: raphub.Hub, node_id: str) -> None:
+    """Wait until the hub counts the node."""
+    assert hub.wait_for(lambda h: node_id in {n.node_id for n in h.nodes()}, LIMIT_S)
+
+
 def test_scenario_25_26_27_many_children_survive_a_node_and_stay_put_when_one_joins(
     hub: raphub.Hub, cluster: LocalCluster
 ) -> None:
@@ -112,16 +121,12 @@ def test_scenario_25_26_27_many_children_survive_a_node_and_stay_put_when_one_jo
         victim = active_node(until_ok(hub, "c0"))
         cluster.kill_node(victim)
         for child_id in ids:
-            status = until(
-                hub,
-                child_id,
-                lambda s: s.health == "ok" and victim not in {r.node_id for r in s.replicas},
-            )
+            status = until(hub, child_id, whole_without(victim))
             assert len(actives(status)) == 1
             assert len(nodes(status)) == 2
         settled = {c.child_id: (c.epoch, actives(c)) for c in hub.children()}
         joined = cluster.add_node()
-        assert hub.wait_for(lambda h: joined in {n.node_id for n in h.nodes()}, LIMIT_S)
+        until_node(hub, joined)
         assert {c.child_id: (c.epoch, actives(c)) for c in hub.children()} == settled
 
 
@@ -172,7 +177,7 @@ def test_a_call_that_kills_its_copy_twice_is_not_run_again(hub: raphub.Hub) -> N
 
 def test_without_retry_an_unknown_outcome_is_said_to_be_unknown(hub: raphub.Hub) -> None:
     start(hub, "c")
-    with pytest.raises(raphub.CallOutcomeUnknown, match="c.crash may have run"):
+    with pytest.raises(raphub.CallOutcomeUnknown, match=r"c\.crash may have run"):
         hub.get("c").crash.options(retry=False).remote().result(LIMIT_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -197,14 +198,18 @@ def test_calls_take_object_refs_calls_and_travel_themselves(hub: raphub.Hub) -> 
         return handle.call(Clerk.add, 1).result(TIMEOUT_S)
 
     assert ray.get(add_from_afar.remote(adder), timeout=TIMEOUT_S) == 12
-    assert raphub.results([adder.add.remote(1) for _ in range(5)], TIMEOUT_S) == [13, 14, 15, 16, 17]
+    assert raphub.results([adder.add.remote(1) for _ in range(5)], TIMEOUT_S) == [
+        13,
+        14,
+        15,
+        16,
+        17,
+    ]
     done, others = raphub.wait([adder.add.remote(1) for _ in range(3)], 3, TIMEOUT_S)
     assert (len(done), others) == (3, [])
 
 
 def test_coroutine_methods_and_awaiting(hub: raphub.Hub) -> None:
-    import asyncio
-
     async def ask() -> list[int]:
         started = await hub.start_child(ChildSpec(child_id="co", cls=Asynchronous, factor=1))
         assert started.ok

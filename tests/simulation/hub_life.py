@@ -182,6 +182,7 @@ class HubLife:
         for event in batch:
             for action in self.machine.handle(event, self.own_now()):
                 if isinstance(action, Record):
+                    self.cluster.checkers.decided(self, action.facts)
                     facts.extend(action.facts)
                 else:
                     actions.append(action)

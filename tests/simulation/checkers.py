@@ -1,0 +1,240 @@
+"""Does what happens obey the laws?
+
+One checker a law, each judging by the truth of the simulated world and by what came to rest in the
+journal, never by what a machine believes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from raphub.core.hub_state import is_led
+from raphub.core.journal import Entry, index_of
+from raphub.core.model import Model, Phase, ReplicaId, replica_id
+from raphub.core.records import (
+    ChildAdded,
+    ChildRemoved,
+    Fact,
+    Ledger,
+    ReplicaPlaced,
+    ReplicaPromoted,
+    ReplicaRetired,
+    RequestAnswered,
+    TermClaimed,
+)
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster, Process
+    from tests.simulation.hub_life import HubLife
+
+EXCUSED_FOR_S = 9.0
+"""How long after a pause or a cut a copy may still be replaced because of it."""
+
+
+class LawBrokenError(AssertionError):
+    """A law was broken: the name of the law, and the story."""
+
+    def __init__(self, law: str, story: str) -> None:
+        super().__init__(f"law {law}: {story}")
+        self.law = law
+
+
+@dataclass
+class Checkers:
+    """All of them, and the truth that they go by."""
+
+    world: World
+    cluster: Cluster
+    truth: Ledger = field(default_factory=Ledger)
+    epochs: dict[str, int] = field(default_factory=dict)
+    acked: dict[str, tuple[int, str]] = field(default_factory=dict)
+    numbers: set[tuple[str, int]] = field(default_factory=set)
+    claimed_at: dict[int, float] = field(default_factory=dict)
+    answers: dict[tuple[str, int], object] = field(default_factory=dict)
+    effects: Counter[tuple[str, int]] = field(default_factory=Counter)
+    next_index: int = 0
+
+    # --- what comes to rest -------------------------------------------------------------------
+
+    def at_rest(self, key: str, entry: Entry) -> None:
+        """An entry was put. One below the floor does not count, and its writer must find out."""
+        if not key.startswith("log/"):
+            return
+        index = index_of(key)
+        if index != self.next_index:
+            return
+        self.next_index += 1
+        highest = max(self.claimed_at, default=0)
+        for fact in entry.facts:
+            if isinstance(fact, TermClaimed):
+                self.claimed_at[fact.term] = self.world.now
+            elif entry.term < highest:
+                raise LawBrokenError("13", f"term {entry.term} records {fact} after {highest}")
+            self._check_fact(fact)
+            self.truth.apply(fact)
+
+    def _check_fact(self, fact: Fact) -> None:
+        match fact:
+            case ReplicaPromoted(child_id, number, epoch):
+                self._check_promotion(child_id, number, epoch)
+            case ReplicaPlaced(child_id, number, _):
+                if (child_id, number) in self.numbers:
+                    raise LawBrokenError("numbers", f"{child_id}#{number} is used twice")
+                self.numbers.add((child_id, number))
+            case ReplicaRetired(child_id, number):
+                self._check_last_ready(child_id, number)
+            case ChildAdded(plan, _, _):
+                self.effects["added", hash(plan.child_id)] += 1
+            case ChildRemoved(child_id):
+                self.world.note("rest", child_id, "removed")
+            case RequestAnswered(request, _):
+                if request.key in self.answers:
+                    raise LawBrokenError("3", f"the request {request.key} is answered twice")
+                self.answers[request.key] = fact.answer
+
+    def _check_promotion(self, child_id: str, number: int, epoch: int) -> None:
+        self.world.totals["promotions"] += 1
+        if epoch <= self.epochs.get(child_id, 0):
+            raise LawBrokenError("1", f"epoch {epoch} of {child_id} does not grow")
+        self.epochs[child_id] = epoch
+        child = self.truth.children[child_id]  # type: ignore[index]
+        if not is_led(child):
+            return
+        for process in self.cluster.of(child_id):
+            if process.replica != replica_id(child.plan.child_id, number) and process.may_serve():
+                raise LawBrokenError(
+                    "4", f"{child_id}#{number} is promoted while {process.replica} may serve"
+                )
+        if child.active is not None and child.active != number:
+            self._check_sticky(replica_id(child.plan.child_id, child.active))
+
+    def _check_sticky(self, old: ReplicaId) -> None:
+        process = self.cluster.processes[old]
+        excused = (
+            not process.runs
+            or not process.node.ray_sees
+            or process.machine.callback is not None
+            or self.world.now - process.faulted_at < EXCUSED_FOR_S
+        )
+        if not excused:
+            raise LawBrokenError("7", f"{old} was replaced, though nothing ailed it")
+
+    def _check_last_ready(self, child_id: str, number: int) -> None:
+        child = self.truth.children.get(child_id)  # type: ignore[call-overload]
+        process = self.cluster.processes.get(ReplicaId(f"{child_id}#{number}"))
+        if child is None or process is None or number == child.active:
+            return
+        if process.machine.phase is not Phase.READY or not self._is_well(process):
+            return
+        others = [p for p in self.cluster.of(child_id) if p is not process and self._counts(p)]
+        if not any(p.machine.phase is Phase.READY for p in others):
+            raise LawBrokenError("9", f"{process.replica} was the last ready copy, and is retired")
+
+    def _counts(self, process: Process) -> bool:
+        return process.replica not in self.truth.retired
+
+    def _is_well(self, process: Process) -> bool:
+        return process.runs and self.world.now - process.faulted_at > EXCUSED_FOR_S
+
+    def _life(self) -> HubLife | None:
+        living = [life for life in self.cluster.lives if life.is_alive and life.machine]
+        return max(living, key=lambda life: life.journal.term, default=None)
+
+    # --- what copies do -----------------------------------------------------------------------
+
+    def after_replica(self, process: Process) -> None:
+        """At no instant may two copies serve, nor one whose epoch is over; roles come in turn."""
+        told = process.told
+        if len(told) > 1 and told[-1] == told[-2]:
+            raise LawBrokenError("10", f"{process.replica} was told {told[-1]} twice")
+        if process.plan.model is not Model.ACTIVE_PASSIVE or not process.may_serve():
+            return
+        if process.machine.epoch < self.epochs.get(process.plan.child_id, 0):
+            raise LawBrokenError("5", f"{process.replica} serves in an epoch that is over")
+        for other in self.cluster.of(process.plan.child_id):
+            if other is not process and other.may_serve():
+                raise LawBrokenError("1", f"{process.replica} and {other.replica} both may serve")
+
+    def acknowledges(self, process: Process, epoch: int) -> None:
+        """A copy answers a call."""
+        self.world.totals["answers"] += 1
+        if process.plan.model is not Model.ACTIVE_PASSIVE:
+            return
+        last_epoch, last_copy = self.acked.get(process.plan.child_id, (0, ""))
+        if epoch < last_epoch or (epoch == last_epoch and process.replica != last_copy):
+            raise LawBrokenError(
+                "1",
+                f"{process.replica} answers in epoch {epoch} after {last_copy} in {last_epoch}",
+            )
+        self.acked[process.plan.child_id] = epoch, process.replica
+
+    # --- what lives of the hub do -------------------------------------------------------------
+
+    def life_began(self, life: HubLife) -> None:
+        """A life's ledger is what the journal says, unless it was overtaken while it read."""
+        assert life.machine is not None
+        if self._is_newest(life) and life.machine.ledger.children != self.truth.children:
+            raise LawBrokenError("journal", f"life {life.number} begins with another ledger")
+
+    def decided(self, life: HubLife, facts: tuple[Fact, ...]) -> None:
+        """No copy is placed beside another one while the life knows of a free node (law 6)."""
+        assert life.machine is not None
+        for fact in facts:
+            if not isinstance(fact, ReplicaPlaced):
+                continue
+            child = life.machine.ledger.children.get(fact.child_id)
+            placed = [] if child is None else [p.node_id for p in child.replicas.values()]
+            free = set(life.machine.state.nodes) - set(placed)
+            if placed.count(fact.node_id) > 1 and free:
+                story = f"{fact.child_id} shares {fact.node_id} though {sorted(free)} are free"
+                raise LawBrokenError("6", story)
+
+    def compacts(self, life: HubLife, snapshot: tuple[Fact, ...]) -> None:
+        """The facts of a snapshot say what the ledger says."""
+        assert life.machine is not None
+        folded = Ledger()
+        for fact in snapshot:
+            folded.apply(fact)
+        ledger = life.machine.ledger
+        same = (
+            folded.children == ledger.children
+            and folded.retired == ledger.retired
+            and folded.tombs == ledger.tombs
+            and folded.answers == ledger.answers
+        )
+        if not same:
+            raise LawBrokenError("journal", "a snapshot says something else than the ledger")
+
+    def lease_granted(self, life: HubLife, process: Process) -> None:
+        """A life that was superseded long enough ago grants nothing (law 13)."""
+        assert life.machine is not None
+        self.world.totals["leases"] += 1
+        later = [at for term, at in self.claimed_at.items() if term > life.machine.term]
+        limit_s = self.cluster.settings.term_check_s * (1 + 3 * self.cluster.settings.clock_drift_max)
+        if later and self.world.now > min(later) + limit_s:
+            raise LawBrokenError("13", f"life {life.number} grants {process.replica} a lease")
+
+    def stops(self, life: HubLife, replica: ReplicaId) -> None:
+        """Nothing that counts is stopped (law 9)."""
+        child_id = replica.rpartition("#")[0]
+        child = self.truth.children.get(child_id)  # type: ignore[call-overload]
+        number = int(replica.rpartition("#")[2])
+        if child is not None and number in child.replicas and self._is_newest(life):
+            raise LawBrokenError("9", f"life {life.number} stops {replica}, which counts")
+
+    def _is_newest(self, life: HubLife) -> bool:
+        return life.machine is not None and life.machine.term == max(self.claimed_at, default=0)
+
+    def bounds(self) -> None:
+        """Every count keeps its bound (law 12)."""
+        life = self._life()
+        if life is None or life.machine is None:
+            return
+        state, settings = life.machine.state, self.cluster.settings
+        if not 0 <= state.starting_count <= settings.replicas_starting_max:
+            raise LawBrokenError("12", f"{state.starting_count} copies start at once")
+        if life.machine.requests.held_back_count > settings.requests_waiting_max:
+            raise LawBrokenError("12", "too many requests wait")

@@ -1,0 +1,204 @@
+"""What goes wrong in the simulated world, and when is it mended?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raphub.core.model import ChildId, ChildPlan, Model, Spread
+from tests.simulation.cluster import Cluster, Process, SimNode
+from tests.simulation.clients import Requester
+from tests.simulation.hub_life import HubLife
+from tests.simulation.world import CLIENTS, HEAD, World
+
+FAULT_EVERY_S = 0.75
+NODES_MIN = 3
+NODES_MAX = 5
+
+
+@dataclass
+class Faults:
+    """Strikes again and again until the world is calm."""
+
+    world: World
+    cluster: Cluster
+    requester: Requester
+    begin_life: Callable[[], HubLife]
+
+    def keep_striking(self) -> None:
+        """One fault now, the next before long."""
+        if self.world.calm:
+            return
+        strike = self.world.chance.choices(*zip(*self._kinds(), strict=True))[0]
+        strike()
+        self.world.at(self.world.chance.uniform(0.2, 1.8) * FAULT_EVERY_S, self.keep_striking)
+
+    def _kinds(self) -> list[tuple[Callable[[], None], int]]:
+        return [
+            (self.kill_process, 5),
+            (self.pause_process, 5),
+            (self.kill_node, 2),
+            (self.vanish_node, 1),
+            (self.pause_node, 2),
+            (self.slander_node, 2),
+            (self.join_node, 2),
+            (self.cut_link, 7),
+            (self.kill_hub, 6),
+            (self.pause_hub, 3),
+            (self.replace_hub, 2),
+            (self.restart_child, 2),
+            (self.start_bad_child, 1),
+        ]
+
+    # --- copies -------------------------------------------------------------------------------
+
+    def _process(self) -> Process | None:
+        living = self.cluster.living()
+        actives = [process for process in living if process.may_serve()]
+        chosen = actives if actives and self.world.likely(0.7) else living
+        return self.world.chance.choice(chosen) if chosen else None
+
+    def kill_process(self) -> None:
+        """SIGKILL."""
+        process = self._process()
+        if process is not None:
+            self.world.note("fault: kill", process.replica)
+            process.die()
+
+    def pause_process(self) -> None:
+        """SIGSTOP, and SIGCONT some time later."""
+        process = self._process()
+        if process is not None and not process.is_paused:
+            for_s = self.world.chance.uniform(0.1, 9.0)
+            self.world.note("fault: pause", process.replica, f"for {for_s:.1f} s")
+            process.is_paused = True
+            process.faulted_at = self.world.now + for_s
+            self.world.at(for_s, lambda: self._wake(process))
+
+    def _wake(self, process: Process) -> None:
+        process.is_paused = False
+
+    # --- nodes --------------------------------------------------------------------------------
+
+    def _node(self) -> SimNode | None:
+        nodes = self.cluster.up_nodes()
+        return self.world.chance.choice(nodes) if nodes else None
+
+    def kill_node(self) -> None:
+        """SIGKILL of everything on a node; its kernel lives."""
+        self._lose_node(with_kernel=False)
+
+    def vanish_node(self) -> None:
+        """The machine is gone, without a word."""
+        self._lose_node(with_kernel=True)
+
+    def _lose_node(self, *, with_kernel: bool) -> None:
+        node = self._node()
+        if node is not None:
+            self.world.note("fault: node", node.name, "vanishes" if with_kernel else "is killed")
+            self.cluster.kill_node(node, with_kernel=with_kernel)
+            self._keep_enough()
+
+    def pause_node(self) -> None:
+        """SIGSTOP of everything on a node."""
+        node = self._node()
+        if node is not None and not node.is_paused:
+            for_s = self.world.chance.uniform(0.2, 8.0)
+            self.world.note("fault: node", node.name, f"stands still for {for_s:.1f} s")
+            node.is_paused = True
+            for process in self.cluster.on(node):
+                process.faulted_at = self.world.now + for_s
+            self.world.at(for_s, lambda: setattr(node, "is_paused", False))
+
+    def slander_node(self) -> None:
+        """Ray calls a node dead that lives on."""
+        node = self._node()
+        if node is not None and node.ray_sees:
+            self.world.note("fault: Ray calls", node.name, "dead")
+            self.cluster.slander(node, self.world.chance.uniform(1, 10))
+            self._keep_enough()
+
+    def join_node(self) -> None:
+        """A node joins."""
+        if len(self.cluster.up_nodes()) < NODES_MAX:
+            self.world.note("fault: join", self.cluster.add_node().name)
+
+    def _keep_enough(self) -> None:
+        usable = [node for node in self.cluster.up_nodes() if node.ray_sees]
+        if len(usable) < NODES_MIN:
+            self.world.at(self.world.chance.uniform(0.5, 4), self.join_node)
+
+    # --- network ------------------------------------------------------------------------------
+
+    def cut_link(self) -> None:
+        """Between the head, a node and the clients, in one direction or both."""
+        node = self._node()
+        if node is None:
+            return
+        for_s = self.world.chance.uniform(0.1, 8.0)
+        other = HEAD if self.world.likely(0.75) else CLIENTS
+        both = [(other, node.name), (node.name, other)]
+        ways = both if self.world.likely(0.7) else [self.world.chance.choice(both)]
+        self.world.totals["cuts"] += 1
+        self.world.note("fault: cut", ways, f"for {for_s:.1f} s")
+        for here, there in ways:
+            self.world.cut(here, there)
+            self.world.at(for_s, lambda here=here, there=there: self.world.join(here, there))  # type: ignore[misc]
+        for process in self.cluster.on(node):
+            process.faulted_at = max(process.faulted_at, self.world.now + for_s)
+
+    # --- the hub actor ------------------------------------------------------------------------
+
+    def kill_hub(self) -> None:
+        """The hub actor dies: at once, or between two of its next steps."""
+        life = self._life()
+        if life is not None:
+            life.steps_left = self.world.chance.randint(1, 12)
+            self.world.note("fault: life", life.number, "will die in", life.steps_left, "steps")
+
+    def pause_hub(self) -> None:
+        """The hub actor stands still for a while."""
+        life = self._life()
+        if life is not None:
+            self._pause(life, self.world.chance.uniform(0.3, 6.0))
+
+    def replace_hub(self) -> None:
+        """The hub actor stands still, another life begins, and the first one wakes up."""
+        life = self._life()
+        if life is not None and not life.is_paused:
+            self._pause(life, self.world.chance.uniform(1.0, 9.0))
+            self.world.at(self.world.chance.uniform(0.3, 2.0), self.begin_life)
+
+    def _life(self) -> HubLife | None:
+        living = [life for life in self.cluster.lives if life.is_alive and not life.is_paused]
+        return living[-1] if living else None
+
+    def _pause(self, life: HubLife, for_s: float) -> None:
+        self.world.note("fault: life", life.number, f"stands still for {for_s:.1f} s")
+        self.world.totals["hub pauses"] += 1
+        life.is_paused = True
+        self.world.at(for_s, life.wake)
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def restart_child(self) -> None:
+        """Stop a child and start it again, without waiting for the one before the other."""
+        child_id = self.world.chance.choice(["a", "b", "c"])
+        self.world.note("fault: restart child", child_id)
+        self.requester.stop(child_id)
+        self.requester.start(plan(child_id))
+
+    def start_bad_child(self) -> None:
+        """Start a child whose constructor raises, perhaps with a good one, perhaps all or none."""
+        child_id = f"bad{self.requester.number}"
+        self.cluster.bad_classes.add(child_id)
+        self.requester.start(plan(child_id), rollback=self.world.likely(0.5))
+
+
+def plan(child_id: str) -> ChildPlan:
+    """The children of the simulated world."""
+    known = {
+        "b": ChildPlan(ChildId("b"), factor=3, spread=Spread.STRICT),
+        "c": ChildPlan(ChildId("c"), factor=2, model=Model.ACTIVE_ACTIVE),
+    }
+    return known.get(child_id, ChildPlan(ChildId(child_id), factor=2))

@@ -1,0 +1,152 @@
+"""How does one seeded run go?
+
+Faults for a while, then calm, and then everything must come right within a bounded time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from raphub.core.model import HubSettings, Model, Phase, Role
+from raphub.core.records import Answer, RequestId
+from raphub.core.views import ChildView
+from tests.simulation.checkers import Checkers, LawBrokenError
+from tests.simulation.clients import Caller, Requester
+from tests.simulation.cluster import Cluster
+from tests.simulation.faults import Faults, plan
+from tests.simulation.hub_life import HubLife
+from tests.simulation.store import Store
+from tests.simulation.world import World
+
+STORM_S = 40.0
+CALM_S = 60.0
+NODES = 4
+
+SETTINGS = HubSettings(
+    crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
+)
+
+
+@dataclass
+class Simulation:
+    """One world, from its first second to its last."""
+
+    seed: int
+    storm_s: float = STORM_S
+
+    def __post_init__(self) -> None:
+        self.world = World(self.seed, SETTINGS.clock_drift_max)
+        self.cluster = Cluster(self.world, SETTINGS)
+        self.store = Store()
+        self.checkers = Checkers(self.world, self.cluster)
+        self.cluster.checkers = self.checkers
+        self.store.watchers.append(self.checkers.at_rest)
+        self.caller = Caller(self.world, self.cluster, self.checkers)
+        self.requester = Requester(self.world, self.cluster, "client")
+
+    def run(self) -> Counter[str]:
+        """Run it; raises `LawBrokenError`. Returns what was counted."""
+        for _ in range(NODES):
+            self.cluster.add_node()
+        self.begin_life()
+        self.requester.start(plan("a"), plan("b"), plan("c"))
+        self.caller.keep_calling()
+        self._keep_checking()
+        faults = Faults(self.world, self.cluster, self.requester, self.begin_life)
+        self.world.at(1.0, faults.keep_striking)
+        self.world.run_until(self.storm_s)
+        self._calm_down()
+        self.world.run_until(self.storm_s + CALM_S)
+        self._check_convergence()
+        return self.world.totals
+
+    def begin_life(self) -> HubLife:
+        """A hub actor starts; whoever starts last is the one that Ray knows."""
+        number = len(self.cluster.lives) + 1
+        life = HubLife(
+            self.world, self.cluster, self.store, number, self._publish, self._reply, self._ended
+        )
+        self.cluster.lives.append(life)
+        return life
+
+    def _ended(self, life: HubLife) -> None:
+        """Ray starts the next one, unless it has done so already."""
+        self.world.totals["hub deaths"] += 1
+        if life is self.cluster.lives[-1]:
+            self.world.at(self.world.chance.uniform(0.3, 2.0), self._restart)
+
+    def _restart(self) -> None:
+        if not self.cluster.lives[-1].is_alive:
+            self.begin_life()
+
+    def _publish(self, life: HubLife, child_id: str, view: ChildView | None) -> None:
+        if life is self.cluster.lives[-1]:
+            self.world.at(self.world.delay_s(), lambda: self.caller.told(child_id, view))
+
+    def _reply(self, request: RequestId, answer: Answer) -> None:
+        self.world.at(
+            self.world.delay_s(), lambda: self.requester.answered(request, answer)
+        )
+
+    def _keep_checking(self) -> None:
+        self.checkers.bounds()
+        self.world.at(0.5, self._keep_checking)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _calm_down(self) -> None:
+        self.world.note("the storm is over")
+        self.world.calm = True
+        self.world.join_all()
+        for node in self.cluster.nodes.values():
+            node.is_paused = False
+        for process in self.cluster.processes.values():
+            process.is_paused = False
+        while len([n for n in self.cluster.up_nodes() if n.ray_sees]) < NODES:
+            self.cluster.add_node()
+        # A start may have failed in the storm; what runs already is an error in the answer.
+        self.world.at(10, lambda: self.requester.start(plan("a"), plan("b"), plan("c")))
+
+    def _check_convergence(self) -> None:
+        """Law 11: every child whole, every request answered, nothing left over."""
+        life = self.cluster.lives[-1]
+        if not life.is_alive or life.machine is None:
+            raise LawBrokenError("11", "there is no hub actor")
+        if self.requester.unanswered:
+            raise LawBrokenError("11", f"not answered: {self.requester.unanswered}")
+        ledger = life.machine.ledger
+        if set(ledger.children) != {"a", "b", "c"}:
+            raise LawBrokenError("11", f"children {set(ledger.children)}")
+        if ledger.retired:
+            raise LawBrokenError("11", f"not stopped: {list(ledger.retired)}")
+        for child_id in ledger.children:
+            self._check_child(life, child_id)
+        strays = [
+            p.replica
+            for p in self.cluster.living()
+            if ledger.placed(p.plan.child_id, int(p.replica.rpartition("#")[2])) is None
+        ]
+        if strays:
+            raise LawBrokenError("11", f"left over: {strays}")
+
+    def _check_child(self, life: HubLife, child_id: str) -> None:
+        assert life.machine is not None
+        view = life.machine.view(plan(child_id).child_id, life.own_now())
+        if view is None or view.health != "ok":
+            raise LawBrokenError("11", f"{child_id} is {view}")
+        processes = self.cluster.of(child_id)
+        if len(processes) != plan(child_id).factor:
+            raise LawBrokenError("11", f"{child_id} has {len(processes)} copies")
+        if any(process.machine.phase is not Phase.READY for process in processes):
+            raise LawBrokenError("11", f"a copy of {child_id} is not ready")
+        if len({process.node.name for process in processes}) != len(processes):
+            raise LawBrokenError("6", f"copies of {child_id} share a node")
+        serving = [process for process in processes if process.may_serve()]
+        wanted = len(processes) if plan(child_id).model is Model.ACTIVE_ACTIVE else 1
+        if len(serving) != wanted:
+            raise LawBrokenError("11", f"{len(serving)} copies of {child_id} serve")
+        for process in processes:
+            role = Role.ACTIVE if process in serving else Role.PASSIVE
+            if process.machine.told is not role:
+                raise LawBrokenError("10", f"{process.replica} believes {process.machine.told}")
