@@ -195,16 +195,16 @@ class HubLife:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[HubEvent] = asyncio.Queue()
         self._recover()
-        leftovers = await asyncio.to_thread(self._look_around)
+        await asyncio.to_thread(self._look_around)
         await self._drain_events()
-        self._process([Recovered(tuple(leftovers))])
+        self._process([Recovered()])
         self._adopt_handles()
         await self._serve()
 
-    def _look_around(self) -> list[ReplicaId]:
-        """What is in the cluster: its nodes, from now on, and the copies that are there."""
+    def _look_around(self) -> None:
+        """What is in the cluster: its nodes and the copies that are there, from now on."""
         NodeWatch(self.report).start()
-        return self.launcher.adopt()
+        self.launcher.keep_looking()
 
     def _recover(self) -> None:
         """Read the journal, claim the term, and be ready to decide."""

@@ -33,6 +33,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raphub.actors.replica_actor import ReplicaActor, ReplicaOrders
 from raphub.core.messages import (
+    CopiesFound,
     Failure,
     HubEvent,
     ReplicaFailed,
@@ -48,6 +49,7 @@ LOCATE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 STOP_AGAIN_S = 1.0
 GROUP_POLL_S = 0.02
+LOOK_EVERY_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,24 @@ class Launcher:
         """Look all of them up; returns when that is done."""
         list(self._pool.map(self.find, replicas))
 
-    def adopt(self) -> list[ReplicaId]:
-        """Find what an earlier life of the hub actor left: the copies with a placement group."""
+    def keep_looking(self) -> None:
+        """Report what there is now and every so often: other lives may have left something."""
+        found = self._adopt()
+        self._report(CopiesFound(tuple(found)))
+        again = threading.Timer(LOOK_EVERY_S, self._look_again)
+        again.daemon = True
+        again.start()
+
+    def _look_again(self) -> None:
+        try:
+            self.keep_looking()
+        except Exception:  # noqa: BLE001 - Ray's tables are away; whoever looks next sees more
+            again = threading.Timer(LOOK_EVERY_S, self._look_again)
+            again.daemon = True
+            again.start()
+
+    def _adopt(self) -> list[ReplicaId]:
+        """The copies that have a placement group, whoever made it."""
         from ray._raylet import PlacementGroupID  # noqa: PLC0415 - Ray finds no group by its name
 
         prefix, suffix = f"{self._hub_id}/", f"@{self._incarnation}"
@@ -120,7 +138,7 @@ class Launcher:
             if group["state"] != "REMOVED" and name.startswith(prefix) and name.endswith(suffix):
                 replica = ReplicaId(name[len(prefix) : -len(suffix)])
                 group_id = PlacementGroupID(bytes.fromhex(group["placement_group_id"]))
-                self._groups[replica] = PlacementGroup(group_id)
+                self._groups.setdefault(replica, PlacementGroup(group_id))
         return sorted(self._groups)
 
     def close(self) -> None:

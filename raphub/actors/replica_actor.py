@@ -25,6 +25,7 @@ from raphub.actors.wire import Connection, listen
 from raphub.core.messages import (
     AbandonCallback,
     BuildBegan,
+    BuildRaised,
     Built,
     CallBack,
     CallbackReturned,
@@ -90,6 +91,7 @@ class ReplicaActor:
         )
         self._changed = threading.Condition()
         self._object = UserObject()
+        self._build_story: str | None = None
         self._callbacks: queue.SimpleQueue[CallBack] = queue.SimpleQueue()
         self._wire = ReplicaWire(self, orders)
         context.enter(self.where)
@@ -102,14 +104,17 @@ class ReplicaActor:
         return (*self._wire.address, os.getpid())
 
     def build(self, payload: bytes) -> str:
-        """Construct the user's object. Returns "" or the traceback of what it raised."""
-        self._wire.feed(BuildBegan())
-        try:
-            self._object.build(*unpickle_payload(payload))
-        except Exception:  # noqa: BLE001 - the user's; the hub decides what follows
-            return traceback.format_exc()
-        self._wire.feed(Built())
-        return ""
+        """Construct the user's object, once. Returns "" or the traceback of what it raised."""
+        if self._build_story is None:
+            self._wire.feed(BuildBegan())
+            self._build_story = ""
+            try:
+                self._object.build(*unpickle_payload(payload))
+            except Exception:  # noqa: BLE001 - the user's; the hub decides what follows
+                self._build_story = traceback.format_exc()
+            raised = BuildRaised(self._build_story)
+            self._wire.feed(raised if self._build_story else Built())
+        return self._build_story
 
     def serve(self, header: str, /, *args: object, **kwargs: object) -> object:
         """Run one call, if this copy may. Returns its result, or what `calling` has instead."""

@@ -14,7 +14,9 @@ from raphub.core import placement
 from raphub.core.copies import count_crash, settle_copies
 from raphub.core.hub_state import HubState, child_of, is_led
 from raphub.core.messages import (
+    BuildFailed,
     ChildrenRequested,
+    CopiesFound,
     Dial,
     Failure,
     Fenced,
@@ -139,8 +141,12 @@ class HubMachine:
                         self.requests.remove(child_id)
             case ChildrenRequested() | StopRequested():
                 self.requests.receive(event, now)
-            case Recovered(leftovers):
-                self._recover(leftovers, now)
+            case Recovered():
+                self._recover(now)
+            case CopiesFound(replicas):
+                for replica in replicas:
+                    if self._copy(replica, now) is None:
+                        self._stop_stray(replica)
             case _:
                 assert_never(event)
 
@@ -153,7 +159,7 @@ class HubMachine:
         self.state.leases.forget(now)
         self.state.touch_due(now)
 
-    def _recover(self, leftovers: tuple[ReplicaId, ...], now: float) -> None:
+    def _recover(self, now: float) -> None:
         """Take up what the journal says: find every copy, end what is out."""
         for child_id, child in self.ledger.children.items():
             for placed, seen in self.state.copies(child, now):
@@ -164,10 +170,8 @@ class HubMachine:
                     self.state.begin_starting(seen)
                     self.state.do(StartReplica(replica, placed.node_id, child.plan))
             self.state.touch(child_id)
-        known = set(self.state.sightings)
-        for replica in dict.fromkeys((*self.ledger.retired, *leftovers)):
-            if replica not in known:
-                self.state.do(StopReplica(replica))
+        for replica in self.ledger.retired:
+            self.state.do(StopReplica(replica))
         self.requests.progress_all(now)
 
     def _see_nodes(self, nodes: tuple[Node, ...], now: float) -> None:
@@ -318,7 +322,9 @@ class HubMachine:
             case Renew(epoch, sent_at):
                 self._renew(child, number, seen, epoch, sent_at, now)
             case Report():
-                self._report(child, seen, message, now)
+                self._report(child, number, seen, message, now)
+            case BuildFailed(reason):
+                self._fail(replica, Failure.CONSTRUCTOR, reason, now)
             case RoleTaken(role, epoch, trouble):
                 seen.role, seen.epoch, seen.is_overdue = role, epoch, False
                 if trouble:
@@ -348,12 +354,19 @@ class HubMachine:
         """Was the term read back from the journal recently enough? Law 13."""
         return now - self.state.term_held_at <= self.settings.term_check_s
 
-    def _report(self, child: Child, seen: Sighting, report: Report, now: float) -> None:
+    def _report(
+        self, child: Child, number: int, seen: Sighting, report: Report, now: float
+    ) -> None:
         before = (seen.is_wired, seen.phase, seen.role, seen.epoch)
         seen.is_wired, seen.is_dialing, seen.dial_failures = True, False, 0
         if _PHASES.index(report.phase) >= _PHASES.index(seen.phase):
             seen.phase, seen.role, seen.epoch = report.phase, report.role, report.epoch
             seen.pid = report.pid
+        if report.phase is Phase.STARTING and seen.is_inherited and not seen.is_starting:
+            # The hub actor that started it ended before it had the object built.
+            replica = replica_id(child.plan.child_id, number)
+            self.state.begin_starting(seen)
+            self.state.do(StartReplica(replica, child.replicas[number].node_id, child.plan))
         if report.phase is Phase.BUILDING and seen.build_began_at is None:
             seen.build_began_at = now
         if report.phase is Phase.READY:

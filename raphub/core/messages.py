@@ -71,6 +71,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildFailed:
+    """The user's constructor raised what `reason` says. Sent in place of reports, to every hub."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """The active asks to serve on; `sent_at_s` is its own clock and comes back in the answer."""
 
@@ -102,7 +109,7 @@ class SteppedDown:
     epoch: int
 
 
-ReplicaMessage = Report | Renew | RoleTaken | RoleOverdue | SteppedDown
+ReplicaMessage = Report | BuildFailed | Renew | RoleTaken | RoleOverdue | SteppedDown
 
 # --- Events of the hub machine ----------------------------------------------------------------
 
@@ -122,9 +129,17 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The journal was read and the term claimed; `leftovers` are names found in the cluster."""
+    """The journal was read and the term claimed."""
 
-    leftovers: tuple[ReplicaId, ...] = ()
+
+@dataclass(frozen=True, slots=True)
+class CopiesFound:
+    """The copies of this hub that the cluster holds anything of, counted or not.
+
+    A hub actor that was superseded may still have started one.
+    """
+
+    replicas: tuple[ReplicaId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +238,7 @@ class FromReplica:
 HubEvent = (
     Ticked
     | Recovered
+    | CopiesFound
     | TermHeld
     | NodesSeen
     | NodeRefused
@@ -354,7 +370,16 @@ class CallbackReturned:
     trouble: str = ""
 
 
-ReplicaEvent = Ticked | FromHub | HubConnected | BuildBegan | Built | CallbackReturned
+@dataclass(frozen=True, slots=True)
+class BuildRaised:
+    """The user's constructor raised; there will be no object."""
+
+    reason: str
+
+
+ReplicaEvent = (
+    Ticked | FromHub | HubConnected | BuildBegan | Built | BuildRaised | CallbackReturned
+)
 
 
 @dataclass(frozen=True, slots=True)

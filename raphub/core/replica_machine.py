@@ -14,6 +14,8 @@ from typing import assert_never
 from raphub.core.messages import (
     AbandonCallback,
     BuildBegan,
+    BuildFailed,
+    BuildRaised,
     Built,
     CallBack,
     CallbackReturned,
@@ -84,6 +86,7 @@ class ReplicaMachine:
     renewed_at: float = NEVER
     told: Role | None = None
     callback: RunningCallback | None = None
+    failure: str = ""
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -137,6 +140,9 @@ class ReplicaMachine:
                 return [self._report()]
             case Built():
                 self.phase = Phase.READY
+                return [self._report()]
+            case BuildRaised(reason):
+                self.failure = reason
                 return [self._report()]
             case CallbackReturned():
                 return self._end_callback(event, now)
@@ -206,7 +212,9 @@ class ReplicaMachine:
         if self.phase is not Phase.READY or epoch < self.epoch:
             return []
         if role is Role.ACTIVE and epoch <= self.refused_epoch and self.is_led:
-            return []
+            # Whoever asks does not know that this copy has stepped down: an earlier hub actor
+            # asked it to, and ended before that was recorded.
+            return [SendToHub(SteppedDown(epoch))]
         if (role, epoch) == (self.role, self.epoch):
             return [SendToHub(RoleTaken(role, epoch))] if self.is_taken else []
         if epoch == self.epoch and self.role is Role.ACTIVE and self.is_led:
@@ -261,5 +269,7 @@ class ReplicaMachine:
         return [SendToHub(RoleTaken(self.role, self.epoch, trouble)), WakeCalls()]
 
     def _report(self) -> ReplicaAction:
+        if self.failure:
+            return SendToHub(BuildFailed(self.failure))
         role = self.role if self.is_taken else None
         return SendToHub(Report(self.phase, role, self.epoch, self.pid))

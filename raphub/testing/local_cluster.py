@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import shutil
@@ -15,9 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -29,6 +30,11 @@ from raphub.testing.netns import BRIDGE_ADDRESS, Bridge
 START_TIMEOUT_S = 60.0
 OBJECT_STORE_BYTES = 80 * 2**20
 MEMORY_BYTES = 2**30
+_IMPORT_ROOT = str(Path(__file__).parents[2])
+_RUN_HOST = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from raphub.testing.node_host import main; main()"
+)
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,13 +46,13 @@ _ENVIRONMENT = {
 
 @dataclass(slots=True)
 class RunningNode:
-    """One Ray node: the process that owns it, and its raylet."""
+    """One Ray node: the process that owns it, and what that one says of it once it runs."""
 
-    node_id: str
-    address: str
     host: subprocess.Popen[bytes]
-    raylet_pid: int
     namespace: str | None
+    node_id: str = ""
+    address: str = ""
+    raylet_pid: int = 0
 
 
 class LocalCluster:
@@ -69,15 +75,18 @@ class LocalCluster:
         connect: bool = True,
     ) -> None:
         """Nothing is started before `__enter__` or `start`."""
+        if len(labels) > nodes:
+            raise ValueError(f"labels for {len(labels)} nodes, and there are to be {nodes} only")
         self._count = nodes
         self._cpus = cpus_per_node
         self._labels = [dict(one) for one in labels]
         self._head_usable = head_usable
         self._isolation = isolation
         self._connect = connect
-        self._nodes: list[RunningNode] = []
+        self._is_connected = False
         self._head: RunningNode | None = None
-        self._folder = ""
+        self._nodes: list[RunningNode] = []
+        self._folder: Path | None = None
         self._spawned = 0
         self._bridge: Bridge | None = None
         self._environment: dict[str, str | None] = {}
@@ -86,7 +95,9 @@ class LocalCluster:
 
     def start(self) -> Self:
         """Start everything and connect the driver. Leaves nothing behind if it fails."""
-        if ray.is_initialized() and self._connect:
+        if self._folder is not None:
+            raise RuntimeError("the cluster is running already")
+        if self._connect and ray.is_initialized():
             raise RuntimeError(
                 "this process is connected to a Ray cluster already: call ray.shutdown() first"
             )
@@ -98,25 +109,20 @@ class LocalCluster:
         return self
 
     def stop(self) -> None:
-        """End everything: the driver's connection first, then the nodes, then the folder."""
-        if self._connect and self._head is not None:
-            ray.shutdown()
-        everyone = [*self._nodes, *([self._head] if self._head else [])]
-        for node in everyone:
-            self._end(node)
-        self._nodes, self._head = [], None
-        if self._bridge is not None:
-            self._bridge.close()
-            self._bridge = None
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = ""
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._environment = {}
+        """End everything: the driver's connection first, then the nodes, then the folder.
+
+        One step that fails keeps no other from being taken; its error is raised at the end.
+        """
+        with contextlib.ExitStack() as steps:  # the last one pushed is the first one taken
+            steps.callback(self._restore_environment)
+            steps.callback(self._remove_folder)
+            if self._bridge is not None:
+                steps.callback(self._bridge.close)
+            for node in [*([self._head] if self._head else []), *self._nodes]:
+                steps.callback(self._end, node)
+            if self._is_connected:
+                steps.callback(ray.shutdown)
+            self._nodes, self._head, self._bridge, self._is_connected = [], None, None, False
 
     def __enter__(self) -> Self:
         """Start."""
@@ -132,36 +138,46 @@ class LocalCluster:
         self.stop()
 
     def _start(self) -> None:
-        for name, value in {**_ENVIRONMENT, "RAY_ADDRESS": None}.items():
-            self._environment[name] = os.environ.get(name)
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        self._set_environment()
         # Ray puts sockets there, and their paths may have 107 bytes: keep it short.
-        self._folder = tempfile.mkdtemp(prefix="rh-")
+        self._folder = Path(tempfile.mkdtemp(prefix="rh-"))
         if self._isolation == "netns":
             self._bridge = Bridge()
-        head_cpus = self._cpus if self._head_usable else 0
-        self._head = self._await_node(*self._spawn(is_head=True, cpus=head_cpus, labels={}))
+        self._head = self._spawn(cpus=self._cpus if self._head_usable else 0, labels={})
+        self._await_node(self._head)
         labels = self._labels + [{}] * (self._count - len(self._labels))
-        spawned = [
-            self._spawn(is_head=False, cpus=self._cpus, labels=labels[index])
-            for index in range(self._count)
-        ]
-        self._nodes = [self._await_node(*one) for one in spawned]
+        for one in labels:
+            self._nodes.append(self._spawn(cpus=self._cpus, labels=one))
+        for node in self._nodes:
+            self._await_node(node)
         if self._connect:
             self.connect()
 
     def connect(self) -> None:
-        """Connect this process to the cluster as a driver."""
+        """Connect this process to the cluster as a driver; `stop` disconnects it."""
         ray.init(
             address=self.address,
-            _temp_dir=self._folder,
+            _temp_dir=str(self._require_folder()),
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _node_ip_address=self._head_ip,
         )
+        self._is_connected = True
+
+    def _set_environment(self) -> None:
+        for name, value in {**_ENVIRONMENT, "RAY_ADDRESS": None}.items():
+            self._environment[name] = os.environ.get(name)
+            _set_variable(name, value)
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            _set_variable(name, value)
+        self._environment = {}
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     # --- what there is ------------------------------------------------------------------------
 
@@ -184,16 +200,20 @@ class LocalCluster:
 
     def add_node(self, labels: Mapping[str, str] | None = None) -> str:
         """Start one more node; returns its id when Ray sees it."""
-        spawned = self._spawn(is_head=False, cpus=self._cpus, labels=dict(labels or {}))
-        node = self._await_node(*spawned)
+        node = self._spawn(cpus=self._cpus, labels=dict(labels or {}))
         self._nodes.append(node)
+        try:
+            self._await_node(node)
+        except BaseException:
+            self._nodes.remove(node)
+            self._end(node)
+            raise
         return node.node_id
 
     def kill_node(self, node_id: str) -> None:
         """SIGKILL the node's raylet and all its workers; returns when all are gone."""
         node = self._take(node_id)
-        pids = processes.descendants(node.raylet_pid)
-        processes.kill_all(pids)
+        processes.kill_all(processes.descendants(node.raylet_pid))
         self._end(node)
 
     def remove_node(self, node_id: str) -> None:
@@ -264,21 +284,21 @@ class LocalCluster:
         own: Any = ray.util.get_node_ip_address  # it has no types
         return str(own())
 
-    def _spawn(
-        self, *, is_head: bool, cpus: int, labels: dict[str, str]
-    ) -> tuple[subprocess.Popen[bytes], str | None]:
+    def _spawn(self, *, cpus: int, labels: dict[str, str]) -> RunningNode:
+        """Start a node's host and do not wait for it; the first one becomes the head."""
         self._spawned += 1
+        folder = self._require_folder()
+        is_head = self._head is None
         namespace, address = None, self._head_ip
         if self._bridge is not None and not is_head:
             namespace, address = self._bridge.add()
         asked: dict[str, Any] = {
-            "is_head": is_head,
             "num_cpus": cpus,
             "num_gpus": 0,
             "memory": MEMORY_BYTES,
             "object_store_memory": OBJECT_STORE_BYTES,
             "node_ip_address": address,
-            "temp_dir": self._folder,
+            "temp_dir": str(folder),
             "labels": labels,
             "include_dashboard": False,
             "include_log_monitor": False,
@@ -287,52 +307,49 @@ class LocalCluster:
             "max_worker_port": 0,
             "node_manager_port": 0,
             # Ray counts its socket names up, and nodes that start together would count alike.
-            "plasma_store_socket_name": os.path.join(self._folder, f"store-{self._spawned}"),
-            "raylet_socket_name": os.path.join(self._folder, f"raylet-{self._spawned}"),
+            "plasma_store_socket_name": str(folder / f"store-{self._spawned}"),
+            "raylet_socket_name": str(folder / f"raylet-{self._spawned}"),
         }
         if not is_head:
             asked["gcs_address"] = self.address
         within = [] if namespace is None else ["ip", "netns", "exec", namespace]
-        command = [*within, sys.executable, node_host.__file__, json.dumps(asked), "kill"]
-        log = open(os.path.join(self._folder, "hosts.log"), "ab")  # noqa: SIM115 - the child keeps it
-        with log:
-            host = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        host = [sys.executable, "-c", _RUN_HOST, _IMPORT_ROOT, json.dumps(asked), str(os.getpid())]
+        with (folder / "hosts.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*within, *host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
-        return host, namespace
+        return RunningNode(process, namespace)
 
-    def _await_node(self, host: subprocess.Popen[bytes], namespace: str | None) -> RunningNode:
-        assert host.stdout is not None
-        ready, _, _ = select.select([host.stdout], [], [], START_TIMEOUT_S)
-        line = host.stdout.readline() if ready else b""
+    def _await_node(self, node: RunningNode) -> None:
+        stdout = node.host.stdout
+        assert stdout is not None
+        ready, _, _ = select.select([stdout], [], [], START_TIMEOUT_S)
+        line = stdout.readline() if ready else b""
         if not line:
-            self._end_host(host)
             raise RuntimeError(f"a Ray node did not start:\n{self._log()[-2000:]}")
         told = json.loads(line)
-        return RunningNode(told["node_id"], told["address"], host, told["raylet_pid"], namespace)
+        node.node_id, node.address = told["node_id"], told["address"]
+        node.raylet_pid = told["raylet_pid"]
 
     def _log(self) -> str:
-        with open(os.path.join(self._folder, "hosts.log"), errors="replace") as log:
-            return log.read()
+        return (self._require_folder() / "hosts.log").read_text(errors="replace")
 
     def _end(self, node: RunningNode) -> None:
-        """End the node's processes with their owner, which reaps them; wait for its workers too."""
-        pids = processes.descendants(node.host.pid)
-        processes.signal_all(pids, signal.SIGCONT)
-        self._end_host(node.host)
-        processes.kill_all(pids)
-
-    def _end_host(self, host: subprocess.Popen[bytes]) -> None:
-        if host.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                host.stdin.close()
+        """Have the node's processes ended by their owner, which reaps them and ends itself."""
+        host = node.host
+        assert host.stdin is not None
+        assert host.stdout is not None
+        pids = processes.descendants(host.pid)
+        with contextlib.suppress(BrokenPipeError):
+            host.stdin.write(node_host.END)
+            host.stdin.close()
         try:
-            host.wait(10)
+            host.wait(node_host.END_TIMEOUT_S + 5)
         except subprocess.TimeoutExpired:
-            host.kill()
+            processes.signal_all(pids, signal.SIGKILL)
             host.wait()
-        if host.stdout is not None:
-            host.stdout.close()
+        host.stdout.close()
+        processes.kill_all(pids)
 
     def _find(self, node_id: str) -> RunningNode:
         for node in self._nodes:
@@ -359,13 +376,14 @@ class LocalCluster:
             raise RuntimeError("the cluster is not running: use it as `with LocalCluster() as ...`")
         return self._head
 
+    def _require_folder(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the cluster is not running: use it as `with LocalCluster() as ...`")
+        return self._folder
 
-def wait_until_seen(node_id: str, timeout_s: float = 30.0) -> None:
-    """Wait until Ray's node table shows the node alive. Raises `TimeoutError`."""
-    gives_up_at = time.monotonic() + timeout_s
-    while time.monotonic() < gives_up_at:
-        nodes: Any = ray.nodes  # it has no types
-        if any(n["NodeID"] == node_id and n["Alive"] for n in nodes()):
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"Ray does not show node {node_id} after {timeout_s:g} s")
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value

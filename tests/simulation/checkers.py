@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from raphub.core.hub_state import is_led
 from raphub.core.journal import Entry, index_of
+from raphub.core.messages import LeaseGranted, SendToReplica
 from raphub.core.model import Model, Phase, ReplicaId, replica_id
 from raphub.core.records import (
     ChildAdded,
@@ -208,14 +209,19 @@ class Checkers:
         if not same:
             raise LawBrokenError("journal", "a snapshot says something else than the ledger")
 
-    def lease_granted(self, life: HubLife, process: Process) -> None:
-        """A life that was superseded long enough ago grants nothing (law 13)."""
+    def sends(self, life: HubLife, action: SendToReplica) -> None:
+        """A life that was superseded long enough ago decides to grant nothing (law 13).
+
+        When the grant arrives does not matter: its holder counts from when it asked.
+        """
         assert life.machine is not None
+        if not isinstance(action.message, LeaseGranted):
+            return
         self.world.totals["leases"] += 1
         later = [at for term, at in self.claimed_at.items() if term > life.machine.term]
         limit_s = self.cluster.settings.term_check_s * (1 + 3 * self.cluster.settings.clock_drift_max)
         if later and self.world.now > min(later) + limit_s:
-            raise LawBrokenError("13", f"life {life.number} grants {process.replica} a lease")
+            raise LawBrokenError("13", f"life {life.number} grants {action.replica} a lease")
 
     def stops(self, life: HubLife, replica: ReplicaId) -> None:
         """Nothing that counts is stopped (law 9)."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from raphub.core.messages import (
     AbandonCallback,
     BuildBegan,
+    BuildRaised,
     Built,
     CallBack,
     CallbackReturned,
@@ -56,7 +57,7 @@ class Process:
     machine: ReplicaMachine
     is_alive: bool = True
     is_paused: bool = False
-    is_doomed: bool = False
+    is_built: bool = False
     faulted_at: float = float("-inf")
     told: list[str] = field(default_factory=list)
     links: dict[int, tuple[HubLife, int]] = field(default_factory=dict)
@@ -225,12 +226,14 @@ class Cluster:
         return process
 
     def build(self, process: Process) -> None:
-        """The user's constructor runs; a bad class never gets through it."""
+        """The user's constructor runs, once; a bad class never gets through it."""
+        if process.is_built:
+            return
+        process.is_built = True
         process.handle(BuildBegan())
-        process.is_doomed = process.plan.child_id in self.bad_classes
-        if not process.is_doomed:
-            takes_s = self.world.chance.uniform(0.02, 0.6)
-            self.world.at(takes_s, lambda: process.handle(Built()))
+        is_bad = process.plan.child_id in self.bad_classes
+        built = BuildRaised("it raises") if is_bad else Built()
+        self.world.at(self.world.chance.uniform(0.02, 0.6), lambda: process.handle(built))
 
     def kill_node(self, node: SimNode, *, with_kernel: bool) -> None:
         """All processes of the node die; without its kernel nobody is told."""

@@ -13,13 +13,13 @@ from typing import Any
 from raphub.core.hub_machine import HubMachine
 from raphub.core.journal import NO_ANSWER, Delete, Journal, Operation, SupersededError
 from raphub.core.messages import (
+    CopiesFound,
     Dial,
     Failure,
     FromHub,
     FromReplica,
     HubAction,
     HubEvent,
-    LeaseGranted,
     NodeRefused,
     NodesSeen,
     Note,
@@ -49,6 +49,7 @@ from tests.simulation.world import HEAD, World
 
 TICK_S = 0.1
 COMPACT_AFTER_ENTRIES = 25
+LOOK_EVERY_S = 20.0
 STEPS_FOR_EVER = 1 << 60
 
 
@@ -157,10 +158,9 @@ class HubLife:
         )
         self.world.note("life", self.number, "has term", self.journal.term)
         self.cluster.checkers.life_began(self)
-        leftovers = [p.replica for p in self.cluster.living()]
         yield from self._process([NodesSeen(self.cluster.seen_nodes())])
-        yield from self._process([Recovered(tuple(leftovers))])
-        checked_at = self.own_now()
+        yield from self._process([self._copies_found(), Recovered()])
+        checked_at = looked_at = self.own_now()
         while True:
             yield min(TICK_S, 0.002 if self.events else TICK_S)
             batch, self.events = [*self.events, Ticked()], []
@@ -169,11 +169,17 @@ class HubLife:
                 checked_at = now
                 yield from self._perform(self.journal.check())
                 batch.append(TermHeld(now))
+            if now - looked_at >= LOOK_EVERY_S:
+                looked_at = now
+                batch.append(self._copies_found())
             yield from self._process(batch)
             if self.journal.entries_since_snapshot >= COMPACT_AFTER_ENTRIES:
                 snapshot = tuple(self.machine.ledger.facts())
                 self.cluster.checkers.compacts(self, snapshot)
                 yield from self._perform(self.journal.compact(snapshot))
+
+    def _copies_found(self) -> CopiesFound:
+        return CopiesFound(tuple(p.replica for p in self.cluster.living()))
 
     def _process(self, batch: list[HubEvent]) -> Generator[float, None, None]:
         assert self.machine is not None
@@ -185,6 +191,8 @@ class HubLife:
                     self.cluster.checkers.decided(self, action.facts)
                     facts.extend(action.facts)
                 else:
+                    if isinstance(action, SendToReplica):
+                        self.cluster.checkers.sends(self, action)
                     actions.append(action)
         yield from self._rest_then_act(facts, actions)
 
@@ -216,8 +224,6 @@ class HubLife:
             case SendToReplica(replica, message):
                 process = self.cluster.processes.get(replica)
                 if process is not None and replica in self.links:
-                    if isinstance(message, LeaseGranted):
-                        self.cluster.checkers.lease_granted(self, process)
                     frame = FromHub(self.machine.term, message)
                     self.world.carry(HEAD, process.node.name, lambda: process.receive(self, frame))
             case Publish(child_id):
@@ -256,10 +262,9 @@ class HubLife:
                 self._wait_for_room(order, waited_s)
                 return
             process = self.cluster.spawn(order.replica, node, order.plan)
-            self.world.at(0.01, lambda: self.cluster.build(process))
         if process.is_alive:
             self.report(ReplicaLocated(order.replica, (process.node.name, 1), process.machine.pid))
-            self.world.at(0.05, lambda: self._await_build(process))
+            self.world.at(0.05, lambda: self._build(process))
         else:
             self.report(ReplicaFailed(order.replica, Failure.DIED, "its process has ended"))
 
@@ -269,9 +274,9 @@ class HubLife:
         else:
             self.world.at(1.0, lambda: self._start(order, waited_s + 1.0))
 
-    def _await_build(self, process: Process) -> None:
-        if process.is_doomed:
-            self.report(ReplicaFailed(process.replica, Failure.CONSTRUCTOR, "it raises"))
+    def _build(self, process: Process) -> None:
+        if self.is_alive and process.replica not in self.ending:
+            self.cluster.build(process)
 
     def _stop(self, replica: ReplicaId) -> None:
         """Kill the process and report its end; Ray also believes so where it sees no node."""

@@ -1,0 +1,129 @@
+"""What was measured, and what does it mean in a sentence?
+
+Pure: from the figures of each kill to a table, notes and JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raphub.demo.kills import Kill
+from raphub.render import Table
+from raphub.snapshot import counted
+
+
+@dataclass(frozen=True, slots=True)
+class SideFigures:
+    """One side of one kill: raphub's child, or the plain actor.
+
+    `gap_s` goes from the kill to the first answer of another process, in seconds; None if none
+    came within `awaited_s`. `calls` were answered in this round, before and after the kill;
+    `failed` raised, or were given up on. `index` is `warm` if the index that answered was complete
+    before the kill and `rebuilt` if it was built after it; `index_age_s` is how long before
+    the kill it was complete (negative: so long after), `build_s` how long building it took.
+    """
+
+    old_pid: int
+    new_pid: int | None
+    old_node: str
+    new_node: str | None
+    calls: int
+    failed: int
+    gap_s: float | None
+    awaited_s: float
+    index: str
+    index_age_s: float | None
+    build_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KillFigures:
+    """One kill, and what it was for both sides."""
+
+    kill: Kill
+    raphub: SideFigures
+    plain_ray: SideFigures
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times longer the plain actor's gap was; None if one of them never ended."""
+        ours, theirs = self.raphub.gap_s, self.plain_ray.gap_s
+        return None if ours is None or theirs is None else theirs / ours
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        ratio = self.ratio
+        return {
+            "kill": self.kill.value,
+            "raphub": asdict(self.raphub),
+            "plain_ray": asdict(self.plain_ray),
+            "ratio": None if ratio is None else round(ratio, 1),
+        }
+
+
+def table(figures: Sequence[KillFigures]) -> Table:
+    """Two rows a kill, raphub's and the plain actor's; the sentences that belong to it below."""
+    rows: list[tuple[str, ...]] = []
+    for one in figures:
+        rows.append((one.kill.value, "raphub", *_cells(one.raphub), ""))
+        rows.append(("", "plain Ray", *_cells(one.plain_ray), _ratio(one)))
+    columns = ("kill", "side", "gap", "calls", "failed", "index", "gap, times raphub's")
+    notes = ("", meaning(figures), *_FINE_PRINT) if figures else ()
+    return Table("What was measured", columns, tuple(rows), tuple(n for n in notes if n))
+
+
+def meaning(figures: Sequence[KillFigures]) -> str:
+    """The figures in one plain sentence."""
+    told = [_told(one) for one in figures]
+    lost = sum(one.raphub.failed for one in figures)
+    failed = "no call to raphub failed" if lost == 0 else f"{counted(lost, 'call')} to raphub failed"
+    return f"{'; '.join(told)}; {failed}."
+
+
+_FINE_PRINT = (
+    "A gap is the time from the kill to the first answer of another process.",
+    "raphub's copies are warm because each built its own index when it started: this version "
+    'keeps the copies and their roles, and does not replicate their state (state="none").',
+    "Killed processes are noticed at once because the kernel closes their sockets. A machine that "
+    "vanishes, or a process that hangs, is noticed when its lease of 3 s runs out; if the head is "
+    "lost, everything stops.",
+)
+
+
+def _told(one: KillFigures) -> str:
+    what = {
+        Kill.WORKER: "When its process was killed",
+        Kill.NODE: "when its node was killed",
+        Kill.HANG: "when its process hung",
+    }[one.kill]
+    ours = _answered(one.raphub, "a warm copy answered")
+    theirs = _answered(one.plain_ray, "the plain actor answered")
+    if one.plain_ray.index == "rebuilt":
+        theirs += ", with its index built anew"
+    return f"{what}, {ours}, and {theirs}"
+
+
+def _answered(side: SideFigures, words: str) -> str:
+    if side.gap_s is None:
+        return f"{words.removesuffix(' answered')} did not answer within {side.awaited_s:.0f} s"
+    return f"{words} after {duration(side.gap_s)}"
+
+
+def _cells(side: SideFigures) -> tuple[str, ...]:
+    gap = f"over {side.awaited_s:.0f} s" if side.gap_s is None else duration(side.gap_s)
+    return gap, f"{side.calls:,}", str(side.failed), side.index
+
+
+def _ratio(one: KillFigures) -> str:
+    if one.ratio is not None:
+        return f"{one.ratio:,.0f} x" if one.ratio >= 10 else f"{one.ratio:.1f} x"  # noqa: PLR2004
+    if one.raphub.gap_s is not None:
+        return f"over {one.plain_ray.awaited_s / one.raphub.gap_s:,.0f} x"
+    return ""
+
+
+def duration(time_s: float) -> str:
+    """Milliseconds below a second, else seconds, in digits that mean something."""
+    return f"{time_s * 1000:.0f} ms" if time_s < 1 else f"{time_s:.1f} s"
