@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster, Process
     from tests.simulation.hub_life import HubLife
 
+NEWS_TRAVELS_S = 1.0
+"""How long it may take until a hub actor that is on its feet knows that a copy is ready."""
+
 EXCUSED_FOR_S = 9.0
 """How long after a pause or a cut a copy may still be replaced because of it."""
 
@@ -51,6 +54,7 @@ class Checkers:
     cluster: Cluster
     truth: Ledger = field(default_factory=Ledger)
     epochs: dict[str, int] = field(default_factory=dict)
+    actives: dict[str, int] = field(default_factory=dict)
     acked: dict[str, tuple[int, str]] = field(default_factory=dict)
     numbers: set[tuple[str, int]] = field(default_factory=set)
     claimed_at: dict[int, float] = field(default_factory=dict)
@@ -90,7 +94,7 @@ class Checkers:
             case ChildAdded(plan, _, _):
                 self.effects["added", hash(plan.child_id)] += 1
             case ChildRemoved(child_id):
-                self.world.note("rest", child_id, "removed")
+                self.actives.pop(child_id, None)
             case RequestAnswered(request, _):
                 if request.key in self.answers:
                     raise LawBrokenError("3", f"the request {request.key} is answered twice")
@@ -109,8 +113,10 @@ class Checkers:
                 raise LawBrokenError(
                     "4", f"{child_id}#{number} is promoted while {process.replica} may serve"
                 )
-        if child.active is not None and child.active != number:
-            self._check_sticky(replica_id(child.plan.child_id, child.active))
+        old = self.actives.get(child_id, number)
+        self.actives[child_id] = number
+        if old != number:
+            self._check_sticky(replica_id(child.plan.child_id, old))
 
     def _check_sticky(self, old: ReplicaId) -> None:
         process = self.cluster.processes[old]
@@ -128,14 +134,25 @@ class Checkers:
         process = self.cluster.processes.get(ReplicaId(f"{child_id}#{number}"))
         if child is None or process is None or number == child.active:
             return
-        if process.machine.phase is not Phase.READY or not self._is_well(process):
+        life = self._life()
+        told_at = max(process.ready_at, life.woke_at if life else process.ready_at)
+        is_news = self.world.now - told_at < NEWS_TRAVELS_S
+        if process.machine.phase is not Phase.READY or is_news or not self._is_well(process):
             return
-        others = [p for p in self.cluster.of(child_id) if p is not process and self._counts(p)]
-        if not any(p.machine.phase is Phase.READY for p in others):
+        others = [
+            p
+            for p in self.cluster.processes.values()
+            if p.plan.child_id == child_id and p is not process and self._seems_ready(p)
+        ]
+        if not others:
             raise LawBrokenError("9", f"{process.replica} was the last ready copy, and is retired")
 
-    def _counts(self, process: Process) -> bool:
-        return process.replica not in self.truth.retired
+    def _seems_ready(self, process: Process) -> bool:
+        """Is it ready, or was it so lately that nobody can know better?"""
+        lately = process.is_alive or self.world.now - process.died_at < EXCUSED_FOR_S
+        number = int(process.replica.rpartition("#")[2])
+        is_counted = self.truth.placed(process.plan.child_id, number) is not None
+        return lately and is_counted and process.machine.phase is Phase.READY
 
     def _is_well(self, process: Process) -> bool:
         return process.runs and self.world.now - process.faulted_at > EXCUSED_FOR_S

@@ -59,6 +59,8 @@ class Process:
     is_paused: bool = False
     is_built: bool = False
     faulted_at: float = float("-inf")
+    died_at: float = float("-inf")
+    ready_at: float = float("inf")
     told: list[str] = field(default_factory=list)
     links: dict[int, tuple[HubLife, int]] = field(default_factory=dict)
     waiting: list[ReplicaEvent] = field(default_factory=list)
@@ -94,6 +96,8 @@ class Process:
             if not isinstance(event, Ticked):
                 self.waiting.append(event)
             return
+        if isinstance(event, Built):
+            self.ready_at = self.world.now
         waiting, self.waiting = self.waiting, []
         for one in (*waiting, event):
             for action in self.machine.handle(one, self.own_now()):
@@ -149,6 +153,7 @@ class Process:
         if not self.is_alive:
             return
         self.is_alive = False
+        self.died_at = self.world.now
         links, self.links = self.links, {}
         if self.node.has_kernel:
             for life, _ in links.values():
@@ -250,8 +255,6 @@ class Cluster:
     def slander(self, node: SimNode, for_s: float) -> None:
         """Ray calls a working node dead. When it is heard again, its raylet ends its workers."""
         node.ray_sees = False
-        for process in self.on(node):
-            process.faulted_at = self.world.now
         self.tell_nodes()
 
         def heard_again() -> None:

@@ -69,8 +69,10 @@ class HubLife:
     steps_left: int = STEPS_FOR_EVER
     machine: HubMachine | None = None
     events: list[HubEvent] = field(default_factory=list)
+    unread: list[FromReplica] = field(default_factory=list)
     links: set[ReplicaId] = field(default_factory=set)
     ending: set[ReplicaId] = field(default_factory=set)
+    woke_at: float = float("-inf")
     _due: bool = False
 
     def __post_init__(self) -> None:
@@ -102,9 +104,17 @@ class HubLife:
     def wake(self) -> None:
         """Go on after a pause."""
         self.is_paused = False
+        self.woke_at = self.world.now
+        self.world.at(0.02, self._read)
         if self._due:
             self._due = False
             self._go_on()
+
+    def _read(self) -> None:
+        """What waited in the sockets during a pause is read after the first look at the clock."""
+        unread, self.unread = self.unread, []
+        for heard in unread:
+            self.report(heard)
 
     def end(self) -> None:
         """The process ends, with its connections."""
@@ -328,7 +338,11 @@ class HubLife:
     def receive(self, process: Process, message: ReplicaMessage) -> None:
         """A frame arrives, if its connection still stands."""
         if process.replica in self.links:
-            self.report(FromReplica(process.replica, message))
+            heard = FromReplica(process.replica, message)
+            if self.is_paused:
+                self.unread.append(heard)
+            else:
+                self.report(heard)
 
     def lose_link(self, process: Process) -> None:
         """The connection has broken."""

@@ -56,6 +56,12 @@ def count_the_lease_from_receipt(patch: pytest.MonkeyPatch) -> None:
 
 def grant_without_authority(patch: pytest.MonkeyPatch) -> None:
     """The hub does not read its term back before it grants."""
+
+    def wrong(self: Journal) -> Generator[Any, Any, None]:
+        return
+        yield
+
+    patch.setattr(Journal, "check", wrong)
     patch.setattr(HubMachine, "_holds_authority", lambda *_: True)
 
 
@@ -251,17 +257,17 @@ MUTANTS: dict[Plant, set[str]] = {
     promote_because_ray_calls_the_node_dead: {"4", "1"},
     count_the_lease_from_receipt: {"4", "1", "5"},
     grant_without_authority: {"13"},
-    obey_any_term: {"1", "4", "5", "13"},
+    obey_any_term: {"1", "4", "5", "9", "13"},
     act_before_the_record: {"1", "4", "5", "9"},
     append_below_the_floor: {"13", "1", "4", "5", "9", "journal"},
     ignore_a_taken_index: {"13", "journal", "1"},
     forget_that_older_leases_run: {"4", "1"},
     renew_whoever_asks: {"1", "4", "5", "13"},
-    count_a_step_down_for_any_epoch: {"4", "1", "7"},
-    promote_with_a_lease: {"4", "1"},
+    count_a_step_down_for_any_epoch: {"4", "5", "1", "7"},
+    promote_with_a_lease: {"4", "5", "1"},
     begin_again_at_epoch_one: {"1", "numbers", "5"},
-    believe_silence_after_a_pause: {"7"},
-    move_the_active_to_a_joined_node: {"7"},
+    believe_silence_after_a_pause: {"7", "9"},
+    move_the_active_to_a_joined_node: {"7", "11"},
     run_a_retried_request_again: {"3", "11", "numbers", "9"},
     retire_the_last_ready_copy: {"9"},
     place_copies_together: {"6"},
