@@ -131,6 +131,7 @@ class Process:
         takes_s = self.world.chance.uniform(0, 0.02)
         if self.world.likely(0.02):
             takes_s = self.world.chance.uniform(0.5, 8.0)
+            self.faulted_at = max(self.faulted_at, self.world.now + takes_s)
             self.world.totals["slow callbacks"] += 1
         trouble = "raised" if self.world.likely(0.05) else ""
         returned = CallbackReturned(asked.role, asked.epoch, trouble)

@@ -1,4 +1,4 @@
-"""How many seeds?"""
+"""Options of the whole test run."""
 
 from __future__ import annotations
 
