@@ -246,13 +246,13 @@ def test_the_decorator_from_the_first_line_on(cluster: LocalCluster) -> None:
     assert left_of("default") == []
 
 
-def test_active_active_serves_with_every_copy(hub: raphub.Hub) -> None:
+def test_scenario_19_active_active_tells_and_serves_with_every_copy(hub: raphub.Hub) -> None:
     spec = ChildSpec(child_id="pool", cls=Clerk, factor=3, model="active_active")
     copies = hub.start_child(spec).result(TIMEOUT_S).started["pool"]
     assert [copy.role for copy in copies] == ["active"] * 3
     pool = hub.get("pool")
     told = [call.result(TIMEOUT_S) for call in pool.all.told.remote().values()]
-    assert told == [["active"]] * 3, "scenario 19"
+    assert told == [["active"]] * 3
     served = {pool.pid.remote().result(TIMEOUT_S) for _ in range(9)}
     assert served == {copy.pid for copy in copies}
 
