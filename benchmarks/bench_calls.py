@@ -78,10 +78,14 @@ def measure(blocks: int) -> dict[str, Any]:
                 samples["ray"] += [timed_s(plain) for _ in range(BLOCK)]
             pipelined = {
                 "raphub": timed_s(
-                    lambda: raphub.results([handle.add.remote(1) for _ in range(PIPELINED)], LIMIT_S)
+                    lambda: raphub.results(
+                        [handle.add.remote(1) for _ in range(PIPELINED)], LIMIT_S
+                    )
                 ),
                 "ray": timed_s(
-                    lambda: ray.get([actor.add.remote(1) for _ in range(PIPELINED)], timeout=LIMIT_S)
+                    lambda: ray.get(
+                        [actor.add.remote(1) for _ in range(PIPELINED)], timeout=LIMIT_S
+                    )
                 ),
             }
             lookup_s = timed_s(lambda: [hub.get("counter") for _ in range(LOOKUPS)]) / LOOKUPS

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,11 +86,8 @@ def gap_s(call: Callable[[], int], strike: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def signal_only(cluster: LocalCluster, pid: int) -> Callable[[], None]:
+def signal_only(pid: int) -> Callable[[], None]:
     """SIGKILL to one process, without waiting for its end."""
-    import os
-    import signal
-
     return lambda: os.kill(pid, signal.SIGKILL)
 
 
@@ -98,8 +97,8 @@ def measure_worker(cluster: LocalCluster, child: Replicated, times: int) -> dict
     plain = Plain(cluster.node_ids[0])
     for _ in range(times):
         child.whole()
-        gaps["raphub"].append(gap_s(child.call, signal_only(cluster, child.call())))
-        gaps["ray"].append(gap_s(plain.call, signal_only(cluster, plain.call())))
+        gaps["raphub"].append(gap_s(child.call, signal_only(child.call())))
+        gaps["ray"].append(gap_s(plain.call, signal_only(plain.call())))
     plain.end()
     return gaps
 
@@ -124,7 +123,9 @@ def measure_node(
     return gaps
 
 
-def measure_hang(cluster: LocalCluster, child: Replicated, times: int) -> tuple[list[float], list[str]]:
+def measure_hang(
+    cluster: LocalCluster, child: Replicated, times: int
+) -> tuple[list[float], list[str]]:
     """SIGSTOP of the active's process; what it says when it is woken after it was replaced."""
     gaps: list[float] = []
     said: list[str] = []
@@ -182,7 +183,11 @@ def report(
     """The table and the JSON."""
     figures: dict[str, Any] = {"unit": "s", "old_active_when_it_wakes": said}
     rows = []
-    for name, gaps in (("worker SIGKILL", worker), ("node SIGKILL", node), ("hang", {"raphub": hang})):
+    for name, gaps in (
+        ("worker SIGKILL", worker),
+        ("node SIGKILL", node),
+        ("hang", {"raphub": hang}),
+    ):
         found = {side: summary(samples) for side, samples in gaps.items() if samples}
         figures[name] = found
         for side, one in found.items():

@@ -117,7 +117,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - the names are text
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll] - the names are text
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names (PEP 562)

@@ -186,18 +186,18 @@ class Call(Generic[R_co]):
         if known is None:
             return False
         if self._target is not None:
-            return self._send_to_target(known)
+            return self._send_to_target(known, self._target)
         serving = known.serving
         if not serving:
             return False
         replica = serving[0] if len(serving) == 1 else serving[next(_turns) % len(serving)]
         return self._send(known, replica, known.view.epoch)
 
-    def _send_to_target(self, known: Known) -> bool:
-        if self._target not in known.serve:
-            self._fail(NoActiveReplica(f"the copy {self._target} is not there any more."))
+    def _send_to_target(self, known: Known, target: ReplicaId) -> bool:
+        if target not in known.serve:
+            self._fail(NoActiveReplica(f"the copy {target} is not there any more."))
             return True
-        return self._send(known, self._target, calling.ANY_ROLE)
+        return self._send(known, target, calling.ANY_ROLE)
 
     def _send(self, known: Known, replica: ReplicaId, epoch: int) -> bool:
         """The one place where a call leaves this process."""

@@ -50,10 +50,10 @@ class Request(Generic[Result]):
 
     def __init__(
         self,
-        ref: Any,
+        ref: Any,  # noqa: ANN401 - an ObjectRef
         words: str,
         read: Callable[[bytes], Result],
-        settle: Callable[[], None],  # noqa: ANN401
+        settle: Callable[[], None],
     ) -> None:
         """`words` name the request in errors; `read` makes the result of the packed answer."""
         self._ref = ref

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -335,7 +335,7 @@ def default_hub() -> Hub:
 def hubs() -> list[str]:
     """The ids of all hubs in the cluster that this process is connected to."""
     ensure_ray(may_start=False)
-    named = ray.util.list_named_actors(all_namespaces=True)
+    named = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
     return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and "/" not in a["name"])
 
 

@@ -97,7 +97,8 @@ def replicated(cls: type | None = None, /, **options: Any) -> Any:
     `StateNotReplicable` at once. (In PySyncObj a decorator of this name marks a method; here it
     marks a class.)
     """
-    checked = ReplicatedOptions(**{"factor": 2, **options})
+    given: dict[str, Any] = {"factor": 2, **options}
+    checked = ReplicatedOptions(**given)
 
     def decorate(decorated: C) -> C:
         if not isinstance(decorated, type):

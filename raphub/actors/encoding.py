@@ -17,6 +17,8 @@ import msgpack  # type: ignore[import-untyped]
 
 from raphub.core import journal, messages, model, records, views
 
+DEPTH_MAX = 10
+"""So many dataclasses may be inside each other: deep ones would overflow the stack of C."""
 _DATACLASS = 1
 
 
@@ -76,8 +78,12 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes | memoryview) -> Any:  # noqa: ANN401 - any of the values that `pack` takes
     """The value that was packed. Raises `BadBytesError` for anything else."""
+    return _unpack(data, 0)
+
+
+def _unpack(data: bytes | memoryview, depth: int) -> Any:  # noqa: ANN401 - as above
     try:
-        return msgpack.unpackb(data, ext_hook=_unpack_dataclass, use_list=False)
+        return msgpack.unpackb(data, ext_hook=_HOOKS[depth], use_list=False)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
         raise BadBytesError(f"cannot read {len(data)} bytes: {error}") from error
 
@@ -90,8 +96,18 @@ def _pack_dataclass(value: object) -> msgpack.ExtType:
     return msgpack.ExtType(_DATACLASS, pack(content))
 
 
-def _unpack_dataclass(code: int, data: bytes) -> Any:  # noqa: ANN401 - any of the classes
-    if code != _DATACLASS:
-        raise BadBytesError(f"unknown extension {code}")
-    name, *values = unpack(data)
-    return _READERS[name](tuple(values))
+def _hook(depth: int) -> Callable[[int, bytes], Any]:
+    """What reads a dataclass that is inside `depth` others."""
+
+    def unpack_dataclass(code: int, data: bytes) -> Any:  # noqa: ANN401 - any of the classes
+        if code != _DATACLASS:
+            raise BadBytesError(f"unknown extension {code}")
+        if depth + 1 == DEPTH_MAX:
+            raise BadBytesError(f"more than {DEPTH_MAX} values inside each other")
+        name, *values = _unpack(data, depth + 1)
+        return _READERS[name](tuple(values))
+
+    return unpack_dataclass
+
+
+_HOOKS = [_hook(depth) for depth in range(DEPTH_MAX)]

@@ -98,9 +98,9 @@ class HubStore:
                 added = client.internal_kv_put(
                     self._key(key),
                     pack(entry),
-                    False,
+                    False,  # noqa: FBT003
                     NAMESPACE,
-                    limit_s,  # noqa: FBT003
+                    limit_s,
                 )
                 return added == 1
             case Delete(key):

@@ -26,6 +26,7 @@ _LENGTH = struct.Struct(">I")
 _GREETING_BYTES = len(MAGIC) + 2 * NONCE_BYTES
 _PROOF_BYTES = 2 * NONCE_BYTES
 _open_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class RefusedError(Exception):
@@ -90,6 +91,7 @@ class Connection(asyncio.Protocol):
         """Turn off delays; the listener greets."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        _open_connections.add(self)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,6 +113,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the receiver, if it knows the connection at all."""
+        _open_connections.discard(self)
         if not self.proved.done():
             self.proved.set_exception(UnreachableError(f"closed before it was proved: {exc}"))
             self.proved.exception()
@@ -133,6 +136,15 @@ class Connection(asyncio.Protocol):
             self.proved.exception()
         if self._transport is not None:
             self._transport.abort()
+
+    def close_in_fork(self, null: int) -> None:
+        """Give this process's share of the socket up, and say nothing to the other side.
+
+        The transport still owns the number, so it is not closed but made to mean `null`.
+        """
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is not None and raw.fileno() >= 0:
+            os.dup2(null, raw.fileno(), inheritable=False)
 
     # --- handshake ----------------------------------------------------------------------------
 
@@ -291,9 +303,14 @@ def _bind(host: str, ports: tuple[int, int] | None) -> socket.socket:
 
 
 def _close_in_fork() -> None:
-    """A forked child must not keep the port alive, or its parent's death would go unseen."""
+    """A forked child must keep nothing open here, or its parent's death would go unseen."""
     for bound in list(_open_sockets):
         bound.close()
+    if _open_connections:
+        null = os.open(os.devnull, os.O_RDWR)
+        for connection in list(_open_connections):
+            connection.close_in_fork(null)
+        os.close(null)
 
 
 os.register_at_fork(after_in_child=_close_in_fork)

@@ -72,7 +72,9 @@ def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) 
     if not seen.may_be_ready:
         return True
     return any(
-        other.number != placed.number and other_seen.is_ready and not state.is_silent(other_seen, now)
+        other.number != placed.number
+        and other_seen.is_ready
+        and not state.is_silent(other_seen, now)
         for other, other_seen in state.copies(child, now)
     )
 
@@ -99,7 +101,9 @@ def _place_missing(state: HubState, child: Child, now: float) -> None:
     child_id = child.plan.child_id
     counted = state.counted(child, now)
     missing = state.wanted(child) - len(counted)
-    is_parting = missing == 0 and is_colocated(counted) and all(seen.is_ready for _, seen in counted)
+    is_parting = (
+        missing == 0 and is_colocated(counted) and all(seen.is_ready for _, seen in counted)
+    )
     if missing > 0 or is_parting or is_colocated(counted) or _is_below_factor(child, counted):
         state.short.add(child_id)
     else:

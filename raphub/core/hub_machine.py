@@ -184,7 +184,8 @@ class HubMachine:
             del state.vanished_at[node_id]
         gone = [n for n in state.nodes if n not in seen and n not in state.vanished_at]
         all_gone = len(gone) + len(state.vanished_at)
-        is_mass = all_gone >= 2 and all_gone > self.settings.distrust_node_fraction * len(state.nodes)  # noqa: PLR2004
+        suspicious = self.settings.distrust_node_fraction * len(state.nodes)
+        is_mass = all_gone >= 2 and all_gone > suspicious  # noqa: PLR2004
         for node_id in gone:
             state.vanished_at[node_id] = now + (self.settings.lease_certain_s if is_mass else 0.0)
         state.nodes.update(seen)

@@ -180,7 +180,6 @@ class HubState:
             return min(child.plan.factor, usable)
         return child.plan.factor if usable else 0
 
-
     def dial(self, replica: ReplicaId, seen: Sighting, address: Address) -> None:
         """Try to connect; the outcome is an event."""
         seen.is_dialing = True

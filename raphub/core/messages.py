@@ -377,9 +377,7 @@ class BuildRaised:
     reason: str
 
 
-ReplicaEvent = (
-    Ticked | FromHub | HubConnected | BuildBegan | Built | BuildRaised | CallbackReturned
-)
+ReplicaEvent = Ticked | FromHub | HubConnected | BuildBegan | Built | BuildRaised | CallbackReturned
 
 
 @dataclass(frozen=True, slots=True)

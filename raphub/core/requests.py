@@ -84,7 +84,9 @@ class Requests:
         waiting = self.held_back[client]
         for number in sorted(waiting):
             event = waiting[number]
-            if any(not self._was_seen(client, n) for n in range(event.request.settled_below, number)):
+            if any(
+                not self._was_seen(client, n) for n in range(event.request.settled_below, number)
+            ):
                 break
             del waiting[number]
             self.held_back_count -= 1

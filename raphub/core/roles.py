@@ -150,9 +150,7 @@ def _consider_leaving(state: HubState, child: Child, seen: Sighting, now: float)
         state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)
 
 
-def _tell_role(
-    state: HubState, child: Child, placed: Placed, seen: Sighting, now: float
-) -> None:
+def _tell_role(state: HubState, child: Child, placed: Placed, seen: Sighting, now: float) -> None:
     """Ask the copy to take its role, and ask again until it says that it has.
 
     A passive hears nothing before the child's first active is known, so that the copy which

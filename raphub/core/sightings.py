@@ -147,4 +147,3 @@ class Crashes:
         if self.count > 1:
             wait = settings.crash_backoff_s * 2 ** min(self.count - 2, 30)
         self.retry_at = max(self.retry_at, now + min(wait, settings.crash_backoff_max_s))
-

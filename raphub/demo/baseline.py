@@ -11,44 +11,47 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raphub.demo.stream import Await
 from raphub.demo.workload import Answer, SearchIndex
 
-ANSWER_TIMEOUT_S = 60.0
+NODE_TIMEOUT_S = 60.0
+CPU_SHARE = 0.001
 
 
 class PlainIndex:
     """The search index as one plain Ray actor, first placed on the node that is given."""
 
     def __init__(self, node_id: str) -> None:
-        """Start it; `search` waits until it is there."""
+        """Start it; calls wait until it is there. Ask `node` where it really is."""
         remote: Any = ray.remote
         self._actor: Any = (
-            remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(SearchIndex)
+            # Ray follows a soft wish for a node only for an actor that asks for some CPU.
+            remote(max_restarts=-1, max_task_retries=-1, num_cpus=CPU_SHARE)(SearchIndex)
             # Soft: it is to die with this node and to live on elsewhere.
             .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=True))
             .remote()
         )
 
-    def search(self, word: str) -> Answer:
-        """One call, with Ray's own retries; raises what Ray raises after 60 s."""
-        answer: Answer = ray.get(self._actor.search.remote(word), timeout=ANSWER_TIMEOUT_S)
-        return answer
+    def search(self, word: str) -> Await:
+        """One call, with Ray's own retries."""
+        ref = self._actor.search.remote(word)
 
-    def node_of(self, pid: int) -> str:
-        """The node on which the actor's process runs; empty if it is not that process any more."""
-        try:
-            where = ray.get(self._actor.__ray_call__.remote(_whereabouts), timeout=ANSWER_TIMEOUT_S)
-        except ray.exceptions.RayError:
-            return ""
-        return str(where[1]) if where[0] == pid else ""
+        def wait(timeout_s: float) -> Answer:
+            answer: Answer = ray.get(ref, timeout=timeout_s)
+            return answer
+
+        return wait
+
+    def node(self) -> str:
+        """The id of the node on which it runs now, as its process says."""
+        told = self._actor.__ray_call__.remote(_node_id)
+        return str(ray.get(told, timeout=NODE_TIMEOUT_S))
 
     def end(self) -> None:
         """End it for good."""
         ray.kill(self._actor, no_restart=True)
 
 
-def _whereabouts(index: SearchIndex) -> tuple[int, str]:
-    import os  # noqa: PLC0415 - runs in the actor
-
-    del index
-    return os.getpid(), ray.get_runtime_context().get_node_id()
+def _node_id(_: SearchIndex) -> str:
+    here: str = ray.get_runtime_context().get_node_id()
+    return here

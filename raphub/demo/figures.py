@@ -63,52 +63,66 @@ class KillFigures:
         }
 
 
-def table(figures: Sequence[KillFigures]) -> Table:
-    """Two rows a kill, raphub's and the plain actor's; the sentences that belong to it below."""
+def tables(figures: Sequence[KillFigures]) -> list[Table]:
+    """Two rows a kill, raphub's and the plain actor's; then what they mean, and how to read them."""
     rows: list[tuple[str, ...]] = []
     for one in figures:
         rows.append((one.kill.value, "raphub", *_cells(one.raphub), ""))
         rows.append(("", "plain Ray", *_cells(one.plain_ray), _ratio(one)))
-    columns = ("kill", "side", "gap", "calls", "failed", "index", "gap, times raphub's")
-    notes = ("", meaning(figures), *_FINE_PRINT) if figures else ()
-    return Table("What was measured", columns, tuple(rows), tuple(n for n in notes if n))
+    columns = ("kill", "side", "gap", "calls", "failed", "index", "times raphub's gap")
+    return [
+        Table("What was measured", columns, tuple(rows)),
+        Table("", (), (), (meaning(figures),)),
+        Table("", (), (), (_GAP, _WARM, _NOTICED)),
+    ]
 
 
 def meaning(figures: Sequence[KillFigures]) -> str:
     """The figures in one plain sentence."""
-    told = [_told(one) for one in figures]
-    lost = sum(one.raphub.failed for one in figures)
-    failed = "no call to raphub failed" if lost == 0 else f"{counted(lost, 'call')} to raphub failed"
-    return f"{'; '.join(told)}; {failed}."
+    told = "; ".join(_told(one) for one in figures)
+    ours = sum(one.raphub.failed for one in figures)
+    theirs = sum(one.plain_ray.failed for one in figures)
+    failed = (
+        "no call failed on either side"
+        if ours == theirs == 0
+        else f"{counted(ours, 'call')} failed with raphub and {theirs} with plain Ray"
+    )
+    sentence = f"{told}; {failed}."
+    return sentence[0].upper() + sentence[1:]
 
 
-_FINE_PRINT = (
-    "A gap is the time from the kill to the first answer of another process.",
+_GAP = (
+    "A gap is the time from the kill to the first answer of another process. Both sides took the "
+    "same kill at the same moment, with a caller each."
+)
+_WARM = (
     "raphub's copies are warm because each built its own index when it started: this version "
-    'keeps the copies and their roles, and does not replicate their state (state="none").',
+    'keeps the copies and their roles, and does not replicate their state (state="none").'
+)
+_NOTICED = (
     "Killed processes are noticed at once because the kernel closes their sockets. A machine that "
     "vanishes, or a process that hangs, is noticed when its lease of 3 s runs out; if the head is "
-    "lost, everything stops.",
+    "lost, everything stops."
 )
 
 
 def _told(one: KillFigures) -> str:
     what = {
-        Kill.WORKER: "When its process was killed",
+        Kill.WORKER: "when its process was killed",
         Kill.NODE: "when its node was killed",
         Kill.HANG: "when its process hung",
     }[one.kill]
-    ours = _answered(one.raphub, "a warm copy answered")
-    theirs = _answered(one.plain_ray, "the plain actor answered")
+    ours = _answered(one.raphub, "raphub's other copy")
+    theirs = _answered(one.plain_ray, "the plain actor")
     if one.plain_ray.index == "rebuilt":
-        theirs += ", with its index built anew"
-    return f"{what}, {ours}, and {theirs}"
+        theirs += ", its index built anew"
+    return f"{what}, {ours} and {theirs}"
 
 
 def _answered(side: SideFigures, words: str) -> str:
     if side.gap_s is None:
-        return f"{words.removesuffix(' answered')} did not answer within {side.awaited_s:.0f} s"
-    return f"{words} after {duration(side.gap_s)}"
+        return f"{words} had not answered after {side.awaited_s:.0f} s"
+    return f"{words} answered after {duration(side.gap_s)}"
 
 
 def _cells(side: SideFigures) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ class Kill(StrEnum):
 
     @property
     def deed(self) -> str:
-        """What is done, for the event lines."""
+        """What is done to the active and to the plain actor beside it, for the event lines."""
         return _DEEDS[self]
 
 
 _DEEDS = {
-    Kill.WORKER: "SIGKILL to the process of the active, and to the plain actor's",
-    Kill.NODE: "SIGKILL to the node of both: its raylet and all its workers",
-    Kill.HANG: "SIGSTOP to the process of the active, and to the plain actor's",
+    Kill.WORKER: "SIGKILL to both processes",
+    Kill.NODE: "SIGKILL to the raylet and all its workers",
+    Kill.HANG: "SIGSTOP to both processes",
 }
 
 DEFAULT_KILLS = (Kill.WORKER, Kill.NODE)

@@ -24,7 +24,8 @@ from raphub.demo.figures import duration
 from raphub.demo.stream import Tally
 from raphub.snapshot import counted, short_id
 
-REFRESHES_PER_S = 8
+REFRESH_EVERY_S = 0.125
+PANEL_WIDTH_MAX = 100
 QUIET_S = 0.1
 """A caller that has not heard for so long is shown as waiting."""
 
@@ -60,11 +61,14 @@ class Show:
         self._killed_at_s: float | None = None
         self._lock = threading.Lock()
         self._live: Live | None = None
+        self._ended = threading.Event()
+        self._drawer = threading.Thread(target=self._draw_on, name="demo-show", daemon=True)
         if console.is_terminal:
             self._live = Live(
                 get_renderable=self._draw,
                 console=console,
-                refresh_per_second=REFRESHES_PER_S,
+                # rich's own refreshing thread races with the lines that are printed above the panel.
+                auto_refresh=False,
                 transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
@@ -74,6 +78,7 @@ class Show:
         """Begin to draw."""
         if self._live is not None:
             self._live.start()
+            self._drawer.start()
         return self
 
     def __exit__(
@@ -84,6 +89,8 @@ class Show:
     ) -> None:
         """Take the panel away; the event lines stay."""
         if self._live is not None:
+            self._ended.set()
+            self._drawer.join()
             self._live.stop()
 
     # --- events -------------------------------------------------------------------------------
@@ -110,6 +117,12 @@ class Show:
 
     # --- the panel ----------------------------------------------------------------------------
 
+    def _draw_on(self) -> None:
+        assert self._live is not None, "there is a terminal to draw on"
+        while not self._ended.wait(REFRESH_EVERY_S):
+            with self._lock:
+                self._live.refresh()
+
     def _draw(self) -> RenderableType:
         scene = self.scene
         if not scene.title:
@@ -119,7 +132,10 @@ class Show:
             parts.append(self._callers(scene.tallies))
         if scene.waiting_for:
             parts.append(Text(scene.waiting_for, style="italic"))
-        return Panel(Group(*parts), title=scene.title, title_align="left")
+        # A terminal writes ^C where the cursor is, behind the panel: there must be room for it, or
+        # the panel moves up by a line that nobody knows of.
+        width = min(self._console.width, PANEL_WIDTH_MAX) - len("^C")
+        return Panel(Group(*parts), title=scene.title, title_align="left", width=width)
 
     def _nodes(self, rows: list[NodeRow]) -> Table:
         grid = Table(box=None, pad_edge=False, expand=True)

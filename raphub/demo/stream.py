@@ -17,8 +17,16 @@ from raphub.demo.workload import WORDS, Answer
 PACE_S = 0.005
 """How long the caller rests between an answer and the next question."""
 
-Ask = Callable[[str], Answer]
-"""Ask for a word and wait for the answer; raises if there is none."""
+SLICE_S = 0.2
+"""How long a caller waits at a stretch. Nobody may be inside Ray when the demo shuts Ray down."""
+
+ANSWER_TIMEOUT_S = 60.0
+
+Await = Callable[[float], Answer]
+"""Wait for an answer for so many seconds; raises `TimeoutError`, and may then be called again."""
+
+Ask = Callable[[str], Await]
+"""Ask for a word; the answer is awaited by what is returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,15 @@ class Stream:
         """Begin to ask."""
         self._thread.start()
 
-    def stop(self, patience_s: float = 1.0) -> None:
-        """Ask no more. A question that is never answered is left behind after `patience_s`."""
+    def tell_to_stop(self) -> None:
+        """Ask no more, and do not wait for an answer that is still to come."""
         self._stopping.set()
-        self._thread.join(patience_s)
+
+    def stop(self) -> None:
+        """Return when nothing is asked any more."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def wait_for(self, is_met: Callable[[Tally], bool], timeout_s: float) -> bool:
         """Wait until what was noticed meets the condition; False if the time ran out."""
@@ -79,13 +92,23 @@ class Stream:
                 return
             self.tally.asked_at_s = time.monotonic()
             try:
-                answer = self._ask(word)
+                answer = self._await(self._ask(word))
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller has no answer
                 if not self._stopping.is_set():
                     self._note_failure(error)
             else:
                 self._note_answer(answer, time.monotonic())
             self._stopping.wait(PACE_S)
+
+    def _await(self, wait: Await) -> Answer:
+        """Wait in slices. Raises `TimeoutError` after 60 s, or soon after `stop`."""
+        gives_up_at_s = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                return wait(SLICE_S)
+            except TimeoutError:
+                if self._stopping.is_set() or time.monotonic() > gives_up_at_s:
+                    raise
 
     def _note_answer(self, answer: Answer, at_s: float) -> None:
         tally = self.tally

@@ -54,7 +54,7 @@ class Occurrence(NamedTuple):
     """How often a module has a word, and where first."""
 
     module: int
-    count: int
+    times: int
     first_line: int
 
 
@@ -105,7 +105,7 @@ class SearchIndex:
             self._occurrences.setdefault(word, []).append(Occurrence(module, count, first))
 
     def _frequency(self, one: Occurrence) -> float:
-        return one.count / self._lengths[one.module]
+        return one.times / self._lengths[one.module]
 
     def _hit(self, one: Occurrence, score: float) -> Hit:
         line = self._texts[one.module][one.first_line - 1].strip()

@@ -306,6 +306,8 @@ class LocalCluster:
             "min_worker_port": 0,
             "max_worker_port": 0,
             "node_manager_port": 0,
+            # The default is one fixed port: all agents but the first would try it for 3.5 s.
+            "dashboard_agent_listen_port": 0,
             # Ray counts its socket names up, and nodes that start together would count alike.
             "plasma_store_socket_name": str(folder / f"store-{self._spawned}"),
             "raylet_socket_name": str(folder / f"raylet-{self._spawned}"),
@@ -316,7 +318,12 @@ class LocalCluster:
         host = [sys.executable, "-c", _RUN_HOST, _IMPORT_ROOT, json.dumps(asked), str(os.getpid())]
         with (folder / "hosts.log").open("ab") as log:
             process = subprocess.Popen(
-                [*within, *host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+                [*within, *host],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                # Ctrl-C in the owner's terminal is for the owner, who then ends the nodes.
+                start_new_session=True,
             )
         return RunningNode(process, namespace)
 

@@ -236,7 +236,9 @@ class Checkers:
             return
         self.world.totals["leases"] += 1
         later = [at for term, at in self.claimed_at.items() if term > life.machine.term]
-        limit_s = self.cluster.settings.term_check_s * (1 + 3 * self.cluster.settings.clock_drift_max)
+        limit_s = self.cluster.settings.term_check_s * (
+            1 + 3 * self.cluster.settings.clock_drift_max
+        )
         if later and self.world.now > min(later) + limit_s:
             raise LawBrokenError("13", f"life {life.number} grants {action.replica} a lease")
 

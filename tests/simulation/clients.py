@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from raphub.core import calls
-from raphub.core.calls import Attempt, Next, News, Outcome
+from raphub.core.calls import Attempt, News, Next, Outcome
 from raphub.core.messages import ChildrenRequested, StopRequested
 from raphub.core.model import ChildId, ChildPlan, ReplicaId
 from raphub.core.records import Answer, RequestId

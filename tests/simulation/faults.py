@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raphub.core.model import ChildId, ChildPlan, Model, Spread
-from tests.simulation.cluster import Cluster, Process, SimNode
 from tests.simulation.clients import Requester
+from tests.simulation.cluster import Cluster, Process, SimNode
 from tests.simulation.hub_life import HubLife
 from tests.simulation.world import CLIENTS, HEAD, World
 

@@ -163,9 +163,7 @@ class HubLife:
         missed: list[Fact] = yield from self._perform(self.journal.claim())
         for fact in (*facts, *missed):
             ledger.apply(fact)
-        self.machine = HubMachine(
-            self.cluster.settings, ledger, self.journal.term, self.own_now()
-        )
+        self.machine = HubMachine(self.cluster.settings, ledger, self.journal.term, self.own_now())
         self.world.note("life", self.number, "has term", self.journal.term)
         self.cluster.checkers.life_began(self)
         yield from self._process([NodesSeen(self.cluster.seen_nodes())])

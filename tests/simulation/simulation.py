@@ -85,9 +85,7 @@ class Simulation:
             self.world.at(self.world.delay_s(), lambda: self.caller.told(child_id, view))
 
     def _reply(self, request: RequestId, answer: Answer) -> None:
-        self.world.at(
-            self.world.delay_s(), lambda: self.requester.answered(request, answer)
-        )
+        self.world.at(self.world.delay_s(), lambda: self.requester.answered(request, answer))
 
     def _keep_checking(self) -> None:
         self.checkers.bounds()

@@ -48,7 +48,9 @@ class Store:
         floor = self.floor()
         snapshot = [self.keys[key] for key in self.keys if key == f"snap/{floor:012d}"]
         entries = sorted(k for k in self.keys if k.startswith("log/") and index_of(k) >= floor)
-        return [fact for entry in (*snapshot, *(self.keys[k] for k in entries)) for fact in entry.facts]
+        return [
+            fact for entry in (*snapshot, *(self.keys[k] for k in entries)) for fact in entry.facts
+        ]
 
     def ledger(self) -> Ledger:
         """What a new life of the hub would begin with."""

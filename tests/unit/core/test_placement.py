@@ -22,7 +22,7 @@ def ranked(all_nodes: list[Node], taken: dict[str, int], plan: ChildPlan = PLAN)
         all_nodes,
         {NodeId(name): count for name, count in taken.items()},
         avoided=lambda node_id: node_id == "avoided",
-        zone_of=lambda node_id: zones.get(node_id),
+        zone_of=zones.get,
     )
     return [node.node_id for node in found]
 

@@ -1,0 +1,111 @@
+"""The parts of the demo that need no cluster: the workload, the callers, the figures, the lines."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rich.console import Console
+
+from raphub import render
+from raphub.demo.figures import KillFigures, SideFigures, duration, meaning, tables
+from raphub.demo.kills import Kill
+from raphub.demo.show import Show
+from raphub.demo.stream import Stream
+from raphub.demo.workload import WORDS, Answer, SearchIndex
+
+WARM = SideFigures(11, 12, "node-a", "node-b", 2100, 0, 0.0312, 40.0, "warm", 9.0, 1.2)
+REBUILT = SideFigures(21, 22, "node-a", "node-b", 250, 0, 15.6, 40.0, "rebuilt", -15.5, 1.1)
+SILENT = SideFigures(21, None, "node-a", None, 250, 1, None, 20.0, "none", None, None)
+
+TABLE = """\
+What was measured
+kill  side       gap        calls  failed  index    times raphub's gap
+node  raphub     31 ms      2,100  0       warm
+      plain Ray  15.6 s     250    0       rebuilt  500 x
+hang  raphub     3.2 s      2,100  0       warm
+      plain Ray  over 20 s  250    1       none     over 6 x
+
+When its node was killed, raphub's other copy answered after 31 ms and the plain
+actor answered after 15.6 s, its index built anew; when its process hung,
+raphub's other copy answered after 3.2 s and the plain actor had not answered
+after 20 s; 0 calls failed with raphub and 1 with plain Ray."""
+
+
+def test_the_figures_as_a_table_and_a_sentence() -> None:
+    node = KillFigures(Kill.NODE, WARM, REBUILT)
+    hang = KillFigures(Kill.HANG, replace(WARM, gap_s=3.2), SILENT)
+    assert render.text(tables([node, hang])[:2]) == TABLE
+
+
+def test_failed_calls_are_not_passed_over() -> None:
+    one = KillFigures(Kill.WORKER, replace(WARM, failed=3), REBUILT)
+    assert meaning([one]).endswith("; 3 calls failed with raphub and 0 with plain Ray.")
+
+
+def test_the_figures_as_json() -> None:
+    told = KillFigures(Kill.NODE, WARM, REBUILT).as_json()
+    assert (told["kill"], told["ratio"]) == ("node", 500.0)
+    assert told["raphub"]["gap_s"] == 0.0312
+    assert told["plain_ray"]["new_pid"] == 22
+
+
+def test_durations_have_digits_that_mean_something() -> None:
+    assert [duration(s) for s in (0.0004, 0.0312, 0.9, 1.26, 15.61)] == [
+        "0 ms",
+        "31 ms",
+        "900 ms",
+        "1.3 s",
+        "15.6 s",
+    ]
+
+
+def test_the_index_finds_modules_and_every_copy_finds_the_same() -> None:
+    one, other = SearchIndex(200), SearchIndex(200)
+    for word in WORDS:
+        assert one.search(word).hits == other.search(word).hits
+    hit = one.search("coroutine").hits[0]
+    assert hit.module.startswith("asyncio.")
+    assert "coroutine" in hit.line.lower()
+    assert one.search("nosuchwordanywhere").hits == []
+    assert one.size()[0] == 200
+
+
+def test_a_caller_notices_a_new_process_and_a_failure() -> None:
+    pids: Iterator[int] = iter([1, 1, 0, 2, 2])
+    is_asked_enough = threading.Event()
+
+    def wait(timeout_s: float) -> Answer:
+        del timeout_s
+        pid = next(pids, None)
+        if pid is None:
+            is_asked_enough.set()
+            raise TimeoutError
+        if pid == 0:
+            raise ConnectionError("gone")
+        return Answer([], pid, 0.0, 0.0)
+
+    stream = Stream("caller", lambda word: wait)
+    stream.start()
+    assert is_asked_enough.wait(30)
+    stream.stop()
+    tally = stream.tally
+    assert (tally.answered, tally.failed, tally.first_pid) == (4, 1, 1)
+    assert [takeover.answer.pid for takeover in tally.takeovers] == [2]
+    assert tally.errors == ["ConnectionError: gone"]
+
+
+def test_without_a_terminal_there_are_lines_without_control_characters() -> None:
+    seen = io.StringIO()
+    with Show(Console(file=seen, width=80)) as show:
+        show.scene.title = "never drawn"
+        show.step("Something begins.")
+        show.after("raphub", "answers", 0.0)
+        show.after("hub", "a text " * 40, 0.0)
+    lines = seen.getvalue().splitlines()
+    assert lines[0] == "    0.0 s  Something begins."
+    assert lines[1] == "    +0 ms  raphub     answers"
+    assert all(line.isprintable() and len(line) <= 80 for line in lines)
+    assert len(lines) == 3
