@@ -30,6 +30,7 @@ from raphub.testing import LocalCluster
 
 HUB_ID, CHILD_ID = "demo", "search"
 COPIES = 2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
 WARM_UP_S = 1.5
@@ -56,6 +57,8 @@ def run(nodes: int, kills: Sequence[Kill], show: Show) -> list[KillFigures]:
             listen()
             return Demo(cluster, show).go(kills)
         finally:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             show.scene.title = ""
             show.step("Ending the cluster.")
             cluster.stop()
@@ -186,11 +189,10 @@ def _start(cluster: LocalCluster) -> None:
 
 @contextlib.contextmanager
 def _one_interrupt() -> Iterator[Callable[[], None]]:
-    """The first interrupt ends the demo; later ones must not keep it from cleaning up.
+    """The first interrupt ends the demo; a second one on its heels is not heard.
 
     What is given to the block listens for it again, where somebody else began to.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     is_ending = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -201,10 +203,10 @@ def _one_interrupt() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
 
     def listen() -> None:
-        for number in numbers:
+        for number in SIGNALS:
             signal.signal(number, interrupt)
 
-    before = [(number, signal.getsignal(number)) for number in numbers]
+    before = [(number, signal.getsignal(number)) for number in SIGNALS]
     listen()
     try:
         yield listen
