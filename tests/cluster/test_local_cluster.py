@@ -213,7 +213,9 @@ def test_a_second_driver_reaches_the_same_cluster(cluster: LocalCluster) -> None
         "print(ray.get(ray.get_actor('known').pid.remote()))"
     )
     done = cluster.run_driver(script)
-    assert (done.returncode, done.stdout.strip()) == (0, str(pid_of(actor))), done.stderr
+    # Ray may add lines of its own, of nodes that an earlier test has killed.
+    assert done.returncode == 0, done.stderr
+    assert str(pid_of(actor)) in done.stdout.splitlines()
     assert cluster.run_driver("raise SystemExit('said')").stderr.strip() == "said"
 
 
