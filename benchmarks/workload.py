@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import ray
+
 
 class Counter:
-    """Counts, and says which process it lives in."""
+    """Counts, and says which process and node it lives in."""
 
     def __init__(self) -> None:
         self.value = 0
@@ -17,3 +19,6 @@ class Counter:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def node_id(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
