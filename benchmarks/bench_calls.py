@@ -28,7 +28,8 @@ LIMIT_S = 60.0
 BLOCK = 100
 PIPELINED = 500
 LOOKUPS = 5_000
-ASK_FOR_RAY = "import raphub, sys; sys.exit('ray' in sys.modules)"
+SAYS_IF_RAY = "import raphub, sys; print('ray' in sys.modules)"
+HELP = "from raphub.cli import main; main()"
 
 
 def timed_s(call: Callable[[], object]) -> float:
@@ -43,14 +44,17 @@ def percentile(samples: list[float], share: float) -> float:
     return sorted(samples)[int(share * (len(samples) - 1))]
 
 
+def says(*arguments: str) -> str:
+    """What a fresh Python says."""
+    done = subprocess.run(
+        [sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
 def process_s(*arguments: str) -> float:
     """The shortest of five runs of a fresh Python, in seconds."""
-    command = [sys.executable, *arguments]
-
-    def run() -> object:
-        return subprocess.run(command, check=True, capture_output=True)
-
-    return min(timed_s(run) for _ in range(5))
+    return min(timed_s(lambda: says(*arguments)) for _ in range(5))
 
 
 def measure_calls(handle: Any, actor: Any, blocks: int) -> dict[str, Any]:
@@ -101,11 +105,12 @@ def measure(blocks: int) -> dict[str, Any]:
                 timed_s(lambda: [look("counter") for _ in range(LOOKUPS)]) / LOOKUPS
                 for _ in range(5)
             )
+    assert "Usage: raphub" in says("-c", HELP, "--help")
     return {
         **figures,
         "import_s": process_s("-c", "import raphub") - process_s("-c", "pass"),
-        "import_brings_ray": bool(subprocess.run([sys.executable, "-c", ASK_FOR_RAY]).returncode),
-        "help_s": process_s("-m", "raphub.cli", "--help"),
+        "import_brings_ray": says("-c", SAYS_IF_RAY).strip() == "True",
+        "help_s": process_s("-c", HELP, "--help"),
     }
 
 

@@ -5,13 +5,13 @@ One network namespace a node, each joined by a pair of virtual interfaces to one
 pulls a cable out of a switch: its interface leaves the bridge, both ends stay up, and what is sent
 goes nowhere, in both directions. Needs root and Debian's `iproute2`.
 
-Everything is named after the owner's process id, so that what a killed test has left can be told
-from what is in use. One cluster of this kind can run on a machine at a time.
+Everything is named after the owner's process id, the bridge too, so that what a killed test has left
+can be told from what is in use, from the first moment on. One cluster of this kind can run on a machine
+at a time, for they would share their addresses: a second one is refused and leaves the first whole.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
@@ -21,10 +21,10 @@ from pathlib import Path
 from raphub.testing import processes
 
 BRIDGE_ADDRESS = "10.77.0.254"
-BRIDGE = "raphub-br"
 BRIDGE_MAC = "02:72:61:70:68:62"
 """Fixed: otherwise the bridge takes a member's, and changes it when that one leaves."""
 _NAMESPACES = Path("/run/netns")
+_INTERFACES = Path("/sys/class/net")
 _hosts = itertools.count(1)
 
 
@@ -34,31 +34,48 @@ def why_not() -> str | None:
         return "network namespaces need root"
     if shutil.which("ip") is None:
         return "the command ip is missing (apt-get install iproute2)"
-    probe = f"raphub-{os.getpid()}-probe"
+    # Not a name of ours: this runs wherever tests are collected, beside clusters in use.
+    probe = f"rhprobe{os.getpid()}"
     try:
         _run("ip", "netns", "add", probe)
         _run("ip", "netns", "del", probe)
-        if not Path("/sys/class/net", BRIDGE).exists():
-            _run("ip", "link", "add", BRIDGE, "type", "bridge")
-            _run("ip", "link", "del", BRIDGE)
+        _run("ip", "link", "add", probe, "type", "bridge")
+        _run("ip", "link", "del", probe)
     except RuntimeError as error:
         return f"this machine does not allow them: {error}"
     return None
 
 
+def names_of(pid: int) -> list[str]:
+    """The namespaces and the bridge that the process has made and that are there still."""
+    return [name for name, owner in _owners() if owner == pid]
+
+
 def remove_all_of(pid: int) -> None:
-    """Remove the namespaces that the process has made, and the bridge with them, if any."""
-    names = [name for name, owner in _owners() if owner == pid]
-    for name in names:
-        subprocess.run(("ip", "netns", "del", name), check=False, capture_output=True)
-    if names:
-        subprocess.run(("ip", "link", "del", BRIDGE), check=False, capture_output=True)
+    """Remove the namespaces and the bridge that the process has made, and nobody else's."""
+    for name in names_of(pid):
+        kind = "link" if name == _bridge_name(pid) else "netns"
+        subprocess.run(("ip", kind, "del", name), check=False, capture_output=True)
+
+
+def _bridge_name(pid: int) -> str:
+    """At most 14 bytes, and the kernel allows 15: process ids have up to seven digits."""
+    return f"raphub-{pid}"
 
 
 def _owners() -> list[tuple[str, int]]:
-    """Our namespaces on this machine, each with the process that has made it."""
-    names = [path.name.split("-") for path in _NAMESPACES.glob("raphub-*-*")]
-    return [("-".join(parts), int(parts[1])) for parts in names if parts[1].isdigit()]
+    """Our namespaces and bridges on this machine, each with the process that has made it."""
+    paths = [*_NAMESPACES.glob("raphub-*-*"), *_INTERFACES.glob("raphub-*")]
+    named = [(path.name, path.name.split("-")[1]) for path in paths]
+    return [(name, int(owner)) for name, owner in named if owner.isdigit()]
+
+
+def _refuse_in_use(name: str, owner: int) -> None:
+    if processes.is_running(owner):
+        raise RuntimeError(
+            f'isolation="netns": process {owner} uses it now ({name}), and one cluster of this kind '
+            "can run at a time: wait until it ends"
+        )
 
 
 def _run(*command: str) -> None:
@@ -75,26 +92,32 @@ class Bridge:
         reason = why_not()
         if reason is not None:
             raise RuntimeError(f'isolation="netns" cannot be used: {reason}')
-        for name, owner in _owners():
-            if processes.is_running(owner):
-                raise RuntimeError(f'isolation="netns": process {owner} uses it now ({name})')
-            remove_all_of(owner)
         self._links: dict[str, str] = {}
-        with contextlib.suppress(RuntimeError):
-            _run("ip", "link", "del", BRIDGE)
-        _run("ip", "link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
-        _run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
-        _run("ip", "link", "set", BRIDGE, "up")
+        self._name = _bridge_name(os.getpid())
+        for name, owner in _owners():
+            _refuse_in_use(name, owner)
+            remove_all_of(owner)
+        _run("ip", "link", "add", self._name, "address", BRIDGE_MAC, "type", "bridge")
+        try:
+            _run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", self._name)
+            _run("ip", "link", "set", self._name, "up")
+            # Another process may have looked when we did, and found nobody as well.
+            for name, owner in _owners():
+                if name != self._name:
+                    _refuse_in_use(name, owner)
+        except RuntimeError:
+            self.close()
+            raise
 
     def add(self) -> tuple[str, str]:
         """A new namespace on the bridge: its name and its address."""
         host = next(_hosts)
         name, address = f"raphub-{os.getpid()}-{host}", f"10.77.0.{host}"
-        outer, inner = f"rhub{host}", f"rhub{host}i"
+        outer, inner = f"rh{os.getpid()}-{host}", "rhub"
         _run("ip", "netns", "add", name)
         self._links[name] = outer
         _run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name)
-        _run("ip", "link", "set", outer, "master", BRIDGE, "up")
+        _run("ip", "link", "set", outer, "master", self._name, "up")
         for command in (
             ("addr", "add", f"{address}/24", "dev", inner),
             ("link", "set", inner, "up"),
@@ -109,7 +132,7 @@ class Bridge:
 
     def heal(self, name: str) -> None:
         """Let everything through again."""
-        _run("ip", "link", "set", self._links[name], "master", BRIDGE)
+        _run("ip", "link", "set", self._links[name], "master", self._name)
 
     def close(self) -> None:
         """Remove every namespace and the bridge."""
@@ -118,4 +141,4 @@ class Bridge:
             subprocess.run(("ip", "link", "del", outer), check=False, capture_output=True)
             subprocess.run(("ip", "netns", "del", name), check=False, capture_output=True)
         self._links.clear()
-        subprocess.run(("ip", "link", "del", BRIDGE), check=False, capture_output=True)
+        subprocess.run(("ip", "link", "del", self._name), check=False, capture_output=True)

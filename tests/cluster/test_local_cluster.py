@@ -363,7 +363,7 @@ def test_a_cut_link_lets_nothing_through_in_either_direction_until_it_is_healed(
     run_apart("""
 import socket, time
 from ray.exceptions import GetTimeoutError
-from raphub.testing.netns import BRIDGE, BRIDGE_ADDRESS
+from raphub.testing.netns import BRIDGE_ADDRESS, names_of
 from tests.cluster.test_local_cluster import LIMIT_S, plain_on
 
 def is_heard(limit_s):
@@ -398,8 +398,7 @@ with LocalCluster(2, isolation="netns") as cluster:
     cluster.cut(node)
     cluster.kill_node(node)
 assert_nothing_left(folder, pids)
-assert not os.path.exists(f"/sys/class/net/{BRIDGE}")
-assert not [name for name in os.listdir("/run/netns") if str(os.getpid()) in name]
+assert names_of(os.getpid()) == []
 """)
 
 
@@ -413,5 +412,35 @@ with LocalCluster(1, isolation="netns", connect=False) as cluster:
 """)
     owner = pids[0]
     wait_until(lambda: not any(map(exists, pids)) and nothing_left_of(Path(folder)), 10)
-    wait_until(lambda: not Path("/sys/class/net", netns.BRIDGE).exists(), 10)
-    assert list(Path("/run/netns").glob(f"raphub-{owner}-*")) == []
+    wait_until(lambda: netns.names_of(owner) == [], 10)
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(netns.why_not() is not None, reason=str(netns.why_not()))
+def test_a_bridge_in_use_is_refused_to_another_and_stays_whole() -> None:
+    """Before its first namespace, too: the head starts for seconds without one."""
+    ours = netns.Bridge()
+    try:
+        before = netns.names_of(os.getpid())
+        with pytest.raises(AssertionError, match=f"process {os.getpid()} uses it now"):
+            run_apart("from raphub.testing.netns import Bridge; Bridge()")
+        run_apart("from raphub.testing import netns; assert netns.why_not() is None")
+        netns.remove_all_of(os.getpid() + 2**22)  # a process id that none can have
+        assert netns.names_of(os.getpid()) == before != []
+    finally:
+        ours.close()
+    assert netns.names_of(os.getpid()) == []
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(netns.why_not() is not None, reason=str(netns.why_not()))
+def test_when_the_owner_is_killed_before_its_first_namespace_its_bridge_can_be_removed() -> None:
+    [owner] = killed("""
+from raphub.testing.netns import Bridge
+bridge = Bridge()
+print(json.dumps([os.getpid()]), flush=True)
+signal.pause()
+""")
+    assert netns.names_of(owner) != []
+    netns.remove_all_of(owner)
+    assert netns.names_of(owner) == []
