@@ -81,7 +81,7 @@ class Operation:
 
     `item` is what is appended; a read has None. The times are seconds of one clock for all
     operations. `answer` is the length of the list after an append, or what a read saw; it is None
-    unless the outcome is ANSWERED.
+    unless the outcome is ANSWERED. Raises `ValueError` or `TypeError` for what does not fit together.
     """
 
     client: str
@@ -91,6 +91,19 @@ class Operation:
     ended_at: float | None = None
     outcome: Outcome = Outcome.PENDING
     answer: int | Seen | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense: a judge that passed over it would call it right."""
+        is_append = self.kind is OperationKind.APPEND
+        if is_append != (self.item is not None):
+            raise ValueError(f"an append has an item, and a read has none: {self.item!r}")
+        if self.outcome is Outcome.ANSWERED:
+            if not isinstance(self.answer, int if is_append else Seen):
+                raise TypeError(f"{self.answer!r} is no answer to {self.kind}")
+            if self.ended_at is None:
+                raise ValueError("what was answered has ended, and needs ended_at")
+        elif self.answer is not None:
+            raise ValueError(f"an operation that ended as {self.outcome} has no answer")
 
     def __str__(self) -> str:
         """For example `append('c1-7') by c1 [1.203, 1.207] = 12`."""
@@ -405,7 +418,7 @@ def _wrong_order(spots: list[_Spot]) -> Iterator[Violation]:
 
 
 def _end_of(answered: Operation) -> float:
-    assert answered.ended_at is not None, f"{answered} was answered and has not ended"
+    assert answered.ended_at is not None
     return answered.ended_at
 
 

@@ -319,7 +319,8 @@ def answered(operation: Operation, final: str, at: int, by: int) -> Operation:
     if operation.outcome is Outcome.ANSWERED:
         return operation
     end = operation.began_at + abs(by)
-    return replace(operation, ended_at=end, outcome=Outcome.ANSWERED, answer=at)
+    answer = seen(final[:at]) if operation.item is None else at
+    return replace(operation, ended_at=end, outcome=Outcome.ANSWERED, answer=answer)
 
 
 CHANGES_OF_ONE: dict[str, Callable[[Operation, str, int, int], Operation]] = {
@@ -383,6 +384,26 @@ def test_a_history_records_what_was_said_and_when() -> None:
         "x: a [1 2] = 1\n x: b [3 4] ?\n y: read [5 6] = 1\n y: c [7 8] !\n z: d [9 ..]", "a"
     )
     assert check(history, "a") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"item": None}, ValueError),
+        ({"kind": OperationKind.READ}, ValueError),
+        ({"answer": None}, TypeError),
+        ({"answer": seen("a")}, TypeError),
+        ({"kind": OperationKind.READ, "item": None}, TypeError),
+        ({"ended_at": None}, ValueError),
+        ({"outcome": Outcome.REFUSED}, ValueError),
+    ],
+)
+def test_an_operation_that_makes_no_sense_is_refused(
+    changes: dict[str, Any], error: type[Exception]
+) -> None:
+    [append] = drawn("x: a [1 2] = 1", "a")
+    with pytest.raises(error):
+        replace(append, **changes)
 
 
 def test_an_operation_ends_once() -> None:
