@@ -2,27 +2,30 @@
 
 One TCP connection, dialled by the hub, kept open: its breaking is the fastest sign of a death. Each
 side proves by challenge and response that it knows the hub's secret before any payload is read.
-Frames are a length and msgpack bytes; a frame that is too long or unreadable closes the connection.
-Everything here runs on one asyncio loop and calls back on it.
+Bytes that are no message of `frames` close the connection. All is read on one asyncio loop, which
+calls back; whoever sends writes in its own thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import socket
-import struct
+import threading
 import weakref
 from typing import Protocol
 
-from raphub.actors.encoding import BadBytesError, pack, unpack
+from raphub.actors.encoding import BadBytesError, pack_apart
+from raphub.actors.frames import MESSAGE_BYTES_MAX, FrameReader, FrameWriter
+from raphub.actors.socket_writer import SocketWriter
 
 MAGIC = b"raphub1\n"
 NONCE_BYTES = 32
-_LENGTH = struct.Struct(">I")
+HANDSHAKE_TIMEOUT_S = 5.0
 _GREETING_BYTES = len(MAGIC) + 2 * NONCE_BYTES
 _PROOF_BYTES = 2 * NONCE_BYTES
 _open_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -44,7 +47,7 @@ class Receiver(Protocol):
         """Both sides have proved who they are."""
 
     def received(self, connection: Connection, message: object) -> None:
-        """A frame has arrived."""
+        """A message has arrived; `Outside` data in it is a writable buffer of its own."""
 
     def closed(self, connection: Connection) -> None:
         """The connection is over; told once, and only after `connected`."""
@@ -59,8 +62,12 @@ def _proof(secret: bytes, side: bytes, greeting: bytes, nonce: bytes) -> bytes:
     return hmac.digest(secret, side + greeting + nonce, "sha256")
 
 
-class Connection(asyncio.Protocol):
-    """One end of the wire. `is_dialer` tells which; the listener speaks first."""
+class Connection(asyncio.BufferedProtocol):
+    """One end of the wire. `is_dialer` tells which; the listener speaks first.
+
+    `send`, `close` and `unsent_bytes` may be used from any thread; the receiver is told on the
+    loop's.
+    """
 
     def __init__(
         self,
@@ -70,22 +77,27 @@ class Connection(asyncio.Protocol):
         *,
         is_dialer: bool,
         frame_bytes_max: int,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
     ) -> None:
         """`identity` is the listener's: its own, or the one that the dialer expects."""
         self._receiver = receiver
         self._secret = secret
         self._digest = identity_digest(identity)
         self._is_dialer = is_dialer
-        self._frame_bytes_max = frame_bytes_max
-        self._buffer = bytearray()
+        self._frames = FrameWriter(frame_bytes_max, message_bytes_max)
+        self._reader = FrameReader(frame_bytes_max, message_bytes_max)
+        self._writer: SocketWriter | None = None
         self._greeting = b""
         self._nonce = b""
         self._is_proved = False
+        self._is_closing = False
         self._transport: asyncio.Transport | None = None
-        self.proved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self.proved: asyncio.Future[None] = self._loop.create_future()
         self.bad_frames = 0
 
-    # --- asyncio.Protocol ---------------------------------------------------------------------
+    # --- asyncio.BufferedProtocol -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Turn off delays; the listener greets."""
@@ -93,20 +105,30 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         _open_connections.add(self)
         raw = transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._writer = SocketWriter(raw, self._loop, transport.abort)
+        except OSError:  # No descriptor is free.
+            transport.abort()
+            return
         if not self._is_dialer:
             self._greeting = MAGIC + self._digest + secrets.token_bytes(NONCE_BYTES)
-            transport.write(self._greeting)
+            self._write(self._greeting)
 
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; hand out whole frames once both sides are proved."""
-        self._buffer += data
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's hint is -1
+        """Where the next bytes belong."""
+        return self._reader.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in bytes; hand out whole messages once both sides are proved."""
+        self._reader.filled(nbytes)
         try:
             if not self._is_proved and not self._shake_hands():
                 return
-            while (frame := self._next_frame()) is not None:
-                self._receiver.received(self, unpack(frame))
+            for message in self._reader.messages():
+                if self._is_closing:
+                    return
+                self._receiver.received(self, message)
         except BadBytesError as error:
             self.bad_frames += 1
             self.close(UnreachableError(str(error)))
@@ -114,37 +136,77 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the receiver, if it knows the connection at all."""
         _open_connections.discard(self)
-        if not self.proved.done():
-            self.proved.set_exception(UnreachableError(f"closed before it was proved: {exc}"))
-            self.proved.exception()
+        self._is_closing = True
+        self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
+        self._disprove(UnreachableError(f"closed before it was proved: {exc}"))
         if self._is_proved:
             self._is_proved = False
             self._receiver.closed(self)
 
     # --- for the owner ------------------------------------------------------------------------
 
+    @property
+    def unsent_bytes(self) -> int:
+        """So many bytes of what was sent wait for the kernel to take them. From any thread."""
+        return 0 if self._writer is None else self._writer.unsent_bytes
+
     def send(self, message: object) -> None:
-        """Queue a frame; on a closed connection it is lost, as it might be on an open one."""
-        if self._transport is not None and self._is_proved and not self._transport.is_closing():
-            frame = pack(message)
-            self._transport.write(_LENGTH.pack(len(frame)) + frame)
+        """Send a message after those sent before, from any thread, without ever waiting.
+
+        It is written at once if nothing waits. On a closed connection it is lost, as it might be
+        on an open one. The data of an `Outside` in it must stay unchanged while `unsent_bytes` is
+        not 0. Raises `TooLargeError` for what is above the limits of the wire, and `TypeError` for
+        what does not travel; the connection is none the worse for it.
+        """
+        writer = self._writer
+        if writer is None or not self._is_proved or self._is_closing:
+            return
+        head, buffers = pack_apart(message)
+        if buffers:
+            writer.write_pieces(*self._frames.frames(head, buffers))
+        else:
+            writer.write(self._frames.frame(head))
 
     def close(self, reason: Exception | None = None) -> None:
-        """End the connection at once."""
-        if reason is not None and not self.proved.done():
-            self.proved.set_exception(reason)
-            self.proved.exception()
-        if self._transport is not None:
-            self._transport.abort()
+        """End the connection at once, from any thread; the receiver is told on the loop."""
+        self._is_closing = True
+        if self._writer is not None:
+            self._writer.stop()
+        if threading.get_ident() == self._thread_id:
+            self._abort(reason)
+        else:
+            with contextlib.suppress(RuntimeError):  # The loop is closed, and this with it.
+                self._loop.call_soon_threadsafe(self._abort, reason)
+
+    def close_unproved(self) -> None:
+        """The handshake has taken too long: whoever it is has no more time."""
+        if not self.proved.done():
+            self.close(UnreachableError("the handshake took too long"))
 
     def close_in_fork(self, null: int) -> None:
         """Give this process's share of the socket up, and say nothing to the other side.
 
-        The transport still owns the number, so it is not closed but made to mean `null`.
+        The transport still owns its number, so that is not closed but made to mean `null`.
         """
+        self._is_closing = True
+        if self._writer is not None:
+            self._writer.close_in_fork()
         raw = None if self._transport is None else self._transport.get_extra_info("socket")
         if raw is not None and raw.fileno() >= 0:
             os.dup2(null, raw.fileno(), inheritable=False)
+
+    def _abort(self, reason: Exception | None) -> None:
+        if reason is not None:
+            self._disprove(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _disprove(self, reason: Exception) -> None:
+        if not self.proved.done():
+            self.proved.set_exception(reason)
+            self.proved.exception()
 
     # --- handshake ----------------------------------------------------------------------------
 
@@ -158,13 +220,10 @@ class Connection(asyncio.Protocol):
         return done
 
     def _check_dialer(self) -> bool:
-        if len(self._buffer) < _PROOF_BYTES:
+        answer = self._reader.take(_PROOF_BYTES)
+        if answer is None:
             return False
-        nonce, proof = (
-            bytes(self._buffer[:NONCE_BYTES]),
-            bytes(self._buffer[NONCE_BYTES:_PROOF_BYTES]),
-        )
-        del self._buffer[:_PROOF_BYTES]
+        nonce, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
         if not hmac.compare_digest(proof, _proof(self._secret, b"dialer", self._greeting, nonce)):
             self.bad_frames += 1
             self.close(UnreachableError("the dialer does not know the secret"))
@@ -174,43 +233,29 @@ class Connection(asyncio.Protocol):
 
     def _check_listener(self) -> bool:
         if not self._greeting:
-            if len(self._buffer) < _GREETING_BYTES:
+            greeting = self._reader.take(_GREETING_BYTES)
+            if greeting is None:
                 return False
-            self._greeting = bytes(self._buffer[:_GREETING_BYTES])
-            del self._buffer[:_GREETING_BYTES]
-            if not self._greeting.startswith(MAGIC + self._digest):
+            self._greeting = greeting
+            if not greeting.startswith(MAGIC + self._digest):
                 self.close(RefusedError("somebody else listens there"))
                 return False
             self._nonce = secrets.token_bytes(NONCE_BYTES)
-            proof = _proof(self._secret, b"dialer", self._greeting, self._nonce)
+            proof = _proof(self._secret, b"dialer", greeting, self._nonce)
             self._write(self._nonce + proof)
-        if len(self._buffer) < NONCE_BYTES:
+        answer = self._reader.take(NONCE_BYTES)
+        if answer is None:
             return False
-        proof = bytes(self._buffer[:NONCE_BYTES])
-        del self._buffer[:NONCE_BYTES]
         if not hmac.compare_digest(
-            proof, _proof(self._secret, b"listener", self._greeting, self._nonce)
+            answer, _proof(self._secret, b"listener", self._greeting, self._nonce)
         ):
             self.close(UnreachableError("the listener does not know the secret"))
             return False
         return True
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def _next_frame(self) -> bytes | None:
-        if len(self._buffer) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
-        if length > self._frame_bytes_max:
-            raise BadBytesError(f"a frame of {length} bytes is above the limit")
-        end = _LENGTH.size + length
-        if len(self._buffer) < end:
-            return None
-        frame = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
-        return frame
+        if self._writer is not None:
+            self._writer.write(data)
 
 
 async def dial(
@@ -221,6 +266,7 @@ async def dial(
     *,
     timeout_s: float,
     frame_bytes_max: int,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
 ) -> Connection:
     """Connect and prove both sides.
 
@@ -231,7 +277,12 @@ async def dial(
 
     def make() -> Connection:
         return Connection(
-            receiver, secret, identity, is_dialer=True, frame_bytes_max=frame_bytes_max
+            receiver,
+            secret,
+            identity,
+            is_dialer=True,
+            frame_bytes_max=frame_bytes_max,
+            message_bytes_max=message_bytes_max,
         )
 
     try:
@@ -262,7 +313,7 @@ async def is_refused(address: tuple[str, int], *, timeout_s: float) -> bool:
     return False
 
 
-async def listen(
+async def listen(  # noqa: PLR0913 - each of them is said by its name
     host: str,
     ports: tuple[int, int] | None,
     secret: bytes,
@@ -270,19 +321,31 @@ async def listen(
     receiver: Receiver,
     *,
     frame_bytes_max: int,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
+    handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
 ) -> tuple[asyncio.Server, tuple[str, int]]:
     """Listen on this host's address only, on the first free port of a range or any free one.
 
+    Whoever dials and has not proved itself within `handshake_timeout_s` seconds is cut off.
     Returns the server and its address. Raises `OSError` if no port of the range is free.
     """
+    loop = asyncio.get_running_loop()
 
     def make() -> Connection:
-        return Connection(
-            receiver, secret, identity, is_dialer=False, frame_bytes_max=frame_bytes_max
+        connection = Connection(
+            receiver,
+            secret,
+            identity,
+            is_dialer=False,
+            frame_bytes_max=frame_bytes_max,
+            message_bytes_max=message_bytes_max,
         )
+        timer = loop.call_later(handshake_timeout_s, connection.close_unproved)
+        connection.proved.add_done_callback(lambda _: timer.cancel())
+        return connection
 
     bound = _bind(host, ports)
-    server = await asyncio.get_running_loop().create_server(make, sock=bound)
+    server = await loop.create_server(make, sock=bound)
     return server, (host, bound.getsockname()[1])
 
 

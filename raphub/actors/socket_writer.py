@@ -1,0 +1,170 @@
+"""How does any thread write to a connection at once, and never wait?
+
+The writer has a descriptor of its own for the connection's socket. Whoever calls writes in place
+if nothing is queued; what the kernel does not take is queued, and the loop writes it when the
+kernel has room again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from raphub.actors.frames import Piece
+
+_PIECES_MAX = 1024
+"""So many pieces Linux takes in one call (IOV_MAX)."""
+_WRITE_BYTES = 512 * 1024
+"""About so much is written in one turn of the loop: others wait for less than a millisecond."""
+
+
+class SocketWriter:
+    """The one way out of a connection. All methods but `close` may be called from any thread."""
+
+    def __init__(
+        self,
+        connected: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        on_failure: Callable[[], None],
+    ) -> None:
+        """`connected` does not block. `on_failure` is called on the loop if writing fails."""
+        self._loop = loop
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._socket = connected.dup()
+        self._is_stopped = False
+        self._is_draining = False
+        self._next: deque[Piece] = deque()
+        self._queue: deque[Iterator[Piece]] = deque()
+        self._unsent_bytes = 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """So many bytes wait here for the kernel to take them."""
+        return self._unsent_bytes
+
+    def write(self, data: bytes) -> None:
+        """Write the data after all that was written before: now, or as soon as there is room."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            if self._unsent_bytes:
+                self._queue.append(iter((data,)))
+                self._unsent_bytes += len(data)
+                return
+            try:
+                sent = self._socket.send(data, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._fail()
+                return
+            except BaseException:
+                self._fail()
+                raise
+            if sent < len(data):
+                self._next.append(memoryview(data)[sent:])
+                self._unsent_bytes = len(data) - sent
+                self._drain_later()
+
+    def write_pieces(self, pieces: Iterator[Piece], size: int) -> None:
+        """Write the pieces, of `size` bytes together, as `write` does; none is copied."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            is_first = not self._unsent_bytes
+            self._queue.append(pieces)
+            self._unsent_bytes += size
+            if is_first:
+                self._send()
+                if self._unsent_bytes:
+                    self._drain_later()
+
+    def stop(self) -> None:
+        """Write no more; what waits is lost."""
+        with self._lock:
+            self._stop()
+
+    def close(self) -> None:
+        """Give the descriptor back. On the loop only, which may be watching it."""
+        with self._lock:
+            self._stop()
+            if self._socket.fileno() >= 0:
+                self._loop.remove_writer(self._socket)
+                self._socket.close()
+
+    def close_in_fork(self) -> None:
+        """Give up a forked child's share. A thread that is not here may have held the lock.
+
+        The loop is not told: what it watches with is the parent's, too.
+        """
+        self._lock = threading.Lock()
+        self._is_stopped = True
+        self._socket.close()
+
+    # --- with the lock held -------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Hand the kernel what it takes of the next pieces, in one call."""
+        try:
+            size = sum(map(len, self._next))
+            while size < _WRITE_BYTES and len(self._next) < _PIECES_MAX and self._queue:
+                piece = next(self._queue[0], None)
+                if piece is None:
+                    self._queue.popleft()
+                else:
+                    self._next.append(piece)
+                    size += len(piece)
+            sent = self._socket.sendmsg(self._next, (), socket.MSG_NOSIGNAL)
+            self._unsent_bytes -= sent
+            while self._next and sent >= len(self._next[0]):
+                sent -= len(self._next.popleft())
+            if sent:
+                self._next[0] = memoryview(self._next[0])[sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._fail()
+        except BaseException:
+            self._fail()
+            raise
+
+    def _drain_later(self) -> None:
+        if not self._is_draining:
+            self._is_draining = True
+            self._call_on_loop(self._begin_draining)
+
+    def _fail(self) -> None:
+        """What was being written may be cut anywhere: nothing may follow it."""
+        self._stop()
+        self._call_on_loop(self._on_failure)
+
+    def _stop(self) -> None:
+        self._is_stopped = True
+        self._unsent_bytes = 0
+        self._next.clear()
+        self._queue.clear()
+
+    def _call_on_loop(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # The loop is closed: nothing is written any more.
+            self._stop()
+
+    # --- on the loop --------------------------------------------------------------------------
+
+    def _begin_draining(self) -> None:
+        with self._lock:
+            if not self._is_stopped:
+                self._loop.add_writer(self._socket, self._drain)
+
+    def _drain(self) -> None:
+        with self._lock:
+            if not self._is_stopped:
+                self._send()
+            if not self._unsent_bytes:
+                self._is_draining = False
+                self._loop.remove_writer(self._socket)
