@@ -28,7 +28,7 @@ _INBOX_BYTES = 16 * 1024
 _ROOM_BYTES_MIN = 4 * 1024
 _DIRECT_BYTES_MIN = 8 * 1024
 """Less than this goes through the inbox: another turn of the loop costs more than the copy."""
-_READ_BYTES_MAX = 512 * 1024
+_READ_BYTES_MAX = 256 * 1024
 """So much is read in one turn of the loop, that others wait for less than a millisecond."""
 _PIECE_BYTES_MAX = 256 * 1024
 """So large is a piece that a writer gets, that it can write a little at a time."""

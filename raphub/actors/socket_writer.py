@@ -17,8 +17,10 @@ from raphub.actors.frames import Piece
 
 _PIECES_MAX = 1024
 """So many pieces Linux takes in one call (IOV_MAX)."""
-_WRITE_BYTES = 512 * 1024
-"""About so much is written in one turn of the loop: others wait for less than a millisecond."""
+_TURN_BYTES = 256 * 1024
+"""About so much is written in one turn of the loop, that its other connections do not wait."""
+_IN_PLACE_BYTES = 1024 * 1024
+"""About so much is written by whoever calls, before the loop does the rest."""
 
 
 class SocketWriter:
@@ -79,7 +81,7 @@ class SocketWriter:
             self._queue.append(pieces)
             self._unsent_bytes += size
             if is_first:
-                self._send()
+                self._send(_IN_PLACE_BYTES)
                 if self._unsent_bytes:
                     self._drain_later()
 
@@ -107,11 +109,11 @@ class SocketWriter:
 
     # --- with the lock held -------------------------------------------------------------------
 
-    def _send(self) -> None:
+    def _send(self, bytes_max: int) -> None:
         """Hand the kernel what it takes of the next pieces, in one call."""
         try:
             size = sum(map(len, self._next))
-            while size < _WRITE_BYTES and len(self._next) < _PIECES_MAX and self._queue:
+            while size < bytes_max and len(self._next) < _PIECES_MAX and self._queue:
                 piece = next(self._queue[0], None)
                 if piece is None:
                     self._queue.popleft()
@@ -164,7 +166,7 @@ class SocketWriter:
     def _drain(self) -> None:
         with self._lock:
             if not self._is_stopped:
-                self._send()
+                self._send(_TURN_BYTES)
             if not self._unsent_bytes:
                 self._is_draining = False
                 self._loop.remove_writer(self._socket)

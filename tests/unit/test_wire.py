@@ -3,130 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from unittest import mock
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from raphub.actors.encoding import BadBytesError, pack, unpack
+from raphub.actors import wire
+from raphub.actors.encoding import BadBytesError, Outside, pack, unpack
+from raphub.actors.frames import TooLargeError
 from raphub.actors.wire import (
     MAGIC,
     NONCE_BYTES,
     Connection,
     RefusedError,
     UnreachableError,
-    dial,
     identity_digest,
     is_refused,
     listen,
 )
 from raphub.core.messages import LeaseGranted, RoleTaken
 from raphub.core.model import Role
-
-HOST = "127.0.0.1"
-SECRET = b"s" * 32
-IDENTITY = "hub/child#1"
-FRAME_BYTES_MAX = 1000
-LIMIT_S = 10.0
-
-
-@dataclass
-class Recorder:
-    """A receiver that writes down what it is told."""
-
-    story: list[str] = field(default_factory=list)
-    messages: list[object] = field(default_factory=list)
-    connections: list[Connection] = field(default_factory=list)
-    has_news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def connected(self, connection: Connection) -> None:
-        self.connections.append(connection)
-        self._tell("connected")
-
-    def received(self, connection: Connection, message: object) -> None:
-        assert connection in self.connections
-        self.messages.append(message)
-        self._tell("received")
-
-    def closed(self, connection: Connection) -> None:
-        assert connection in self.connections
-        self._tell("closed")
-
-    def _tell(self, event: str) -> None:
-        self.story.append(event)
-        self.has_news.set()
-
-    async def until(self, is_met: Callable[[], bool]) -> None:
-        async with asyncio.timeout(LIMIT_S):
-            while not is_met():
-                self.has_news.clear()
-                await self.has_news.wait()
-
-    async def until_told(self, *story: str) -> None:
-        """The story is exactly this."""
-        await self.until(lambda: len(self.story) >= len(story))
-        assert self.story == list(story)
-
-
-@dataclass
-class Listener:
-    """The replica's end."""
-
-    server: asyncio.Server
-    address: tuple[str, int]
-    recorder: Recorder
-
-
-@asynccontextmanager
-async def listening(identity: str = IDENTITY) -> AsyncIterator[Listener]:
-    recorder = Recorder()
-    server, address = await listen(
-        HOST, None, SECRET, identity, recorder, frame_bytes_max=FRAME_BYTES_MAX
-    )
-    try:
-        yield Listener(server, address, recorder)
-    finally:
-        server.close()
-        for connection in recorder.connections:
-            connection.close()
-
-
-async def dialled(
-    address: tuple[str, int],
-    recorder: Recorder,
-    *,
-    secret: bytes = SECRET,
-    identity: str = IDENTITY,
-    timeout_s: float = LIMIT_S,
-) -> Connection:
-    return await dial(
-        address,
-        secret,
-        identity,
-        recorder,
-        timeout_s=timeout_s,
-        frame_bytes_max=FRAME_BYTES_MAX,
-    )
-
-
-def played(story: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run a test on an event loop of its own."""
-
-    async def play() -> None:
-        async with asyncio.timeout(LIMIT_S * 2):
-            await story()
-
-    def run() -> None:
-        asyncio.run(play())
-
-    run.__name__ = getattr(story, "__name__", "story")
-    return run
+from tests.unit.wire_ends import (
+    FRAME_BYTES_MAX,
+    HOST,
+    IDENTITY,
+    LIMIT_S,
+    SECRET,
+    Recorder,
+    dialled,
+    forked,
+    framed,
+    give,
+    listening,
+    played,
+)
 
 
 @asynccontextmanager
@@ -248,17 +162,6 @@ async def test_closed_in_the_middle_of_the_handshake___unreachable() -> None:
             await dialled((HOST, port), Recorder(), timeout_s=0.1)
 
 
-def give(connection: Connection, data: bytes) -> None:
-    """As if the data had come over the connection in one piece."""
-    left = memoryview(data)
-    while left:
-        space = connection.get_buffer(-1)
-        count = min(len(space), len(left))
-        space[:count] = left[:count]
-        connection.buffer_updated(count)
-        left = left[count:]
-
-
 async def broken_by(written: bytes) -> None:
     """The listener closes, and tells once, when this arrives after the handshake."""
     async with listening() as listener:
@@ -273,10 +176,6 @@ async def broken_by(written: bytes) -> None:
         # The listener itself goes on.
         await dialled(listener.address, Recorder())
         await listener.recorder.until_told("connected", "received", "closed", "connected")
-
-
-def framed(content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + content
 
 
 def dataclass_of(*content: object) -> bytes:
@@ -337,6 +236,49 @@ async def test_frame_at_the_limit___received() -> None:
 
 
 @played
+async def test_message_above_a_limit___an_error_for_who_sends_and_the_connection_goes_on() -> None:
+    async with listening() as listener:
+        connection = await dialled(listener.address, Recorder(), message_bytes_max=5000)
+        for too_large in ("x" * FRAME_BYTES_MAX, (Outside(bytes(3000)), Outside(bytes(3000)))):
+            with pytest.raises(TooLargeError):
+                connection.send(too_large)
+        connection.send("fits")
+        await listener.recorder.until_told("connected", "received")
+        assert listener.recorder.messages == ["fits"]
+
+
+@played
+async def test_announced_total_above_the_limit___closed_before_it_has_arrived() -> None:
+    async with listening(message_bytes_max=5000) as listener:
+        hub = Recorder()
+        connection = await dialled(listener.address, hub)
+        connection.send((Outside(bytes(3000)), Outside(bytes(10_000_000))))
+        await listener.recorder.until_told("connected", "closed")
+        await hub.until_told("connected", "closed")
+        assert listener.recorder.connections[0].bad_frames == 1
+
+
+@played
+async def test_closed_by_its_owner_in_the_midst_of_messages___no_more_are_told() -> None:
+    for moment in ("connected", "received"):
+        async with listening() as listener:
+            recorder = listener.recorder
+            setattr(recorder, moment, closing_after(getattr(recorder, moment)))
+            connection = await dialled(listener.address, Recorder())
+            connection._write(framed(pack("one")) + framed(pack("two")))
+            told = ("connected", "received", "closed")
+            await recorder.until_told(*(event for event in told if event in (moment, *told[::2])))
+
+
+def closing_after(told: Callable[..., None]) -> Callable[..., None]:
+    def tell(connection: Connection, *message: object) -> None:
+        told(connection, *message)
+        connection.close()
+
+    return tell
+
+
+@played
 async def test_frames_in_single_bytes_and_several_in_one___each_received_once() -> None:
     async with listening() as listener:
         connection = await dialled(listener.address, Recorder())
@@ -377,6 +319,31 @@ async def test_handshake_in_single_bytes_with_a_frame_on_its_heels___received() 
 
 
 @played
+async def test_handshake_that_does_not_end___cut_off_and_a_proved_connection_stays() -> None:
+    async with listening(handshake_timeout_s=0.05) as listener:
+        hub = Recorder()
+        connection = await dialled(listener.address, hub)
+        for said in (b"", bytes(NONCE_BYTES)):
+            reader, writer = await asyncio.open_connection(*listener.address)
+            writer.write(said)
+            async with asyncio.timeout(LIMIT_S):
+                assert (await reader.read()).startswith(MAGIC)
+            writer.close()
+        connection.send("still here")
+        await listener.recorder.until_told("connected", "received")
+
+
+@played
+async def test_no_descriptor_is_free___unreachable() -> None:
+    async with listening() as listener:
+        with (
+            mock.patch.object(wire, "SocketWriter", side_effect=OSError("too many open files")),
+            pytest.raises(UnreachableError),
+        ):
+            await dialled(listener.address, Recorder())
+
+
+@played
 async def test_port_range___first_free_one_and_an_error_when_all_are_taken() -> None:
     async with listening() as taken:
         port = taken.address[1]
@@ -389,25 +356,6 @@ async def test_port_range___first_free_one_and_an_error_when_all_are_taken() -> 
         )
         assert port < address[1] <= port + 20
         server.close()
-
-
-@asynccontextmanager
-async def forked() -> AsyncIterator[None]:
-    """A child of this process that does nothing, as a user's `multiprocessing` makes them."""
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(tell, b".")
-        signal.pause()
-        os._exit(0)
-    assert os.read(ready, 1)
-    os.close(ready)
-    os.close(tell)
-    try:
-        yield
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)  # noqa: ASYNC222 - it is dead
 
 
 @played
