@@ -99,12 +99,11 @@ class SocketWriter:
                 self._socket.close()
 
     def close_in_fork(self) -> None:
-        """Give up a forked child's share. A thread that is not here may have held the lock.
+        """Give up a forked child's share; nothing else may be called there any more.
 
-        The loop is not told: what it watches with is the parent's, too.
+        A thread that is not here may have held the lock, and what the loop watches with is the
+        parent's, too: both are left alone.
         """
-        self._lock = threading.Lock()
-        self._is_stopped = True
         self._socket.close()
 
     # --- with the lock held -------------------------------------------------------------------

@@ -190,10 +190,11 @@ class Connection(asyncio.BufferedProtocol):
 
         The transport still owns its number, so that is not closed but made to mean `null`.
         """
-        self._is_closing = True
-        if self._writer is not None:
-            self._writer.close_in_fork()
-        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        writer, transport = self._writer, self._transport
+        self._writer = self._transport = None
+        if writer is not None:
+            writer.close_in_fork()
+        raw = None if transport is None else transport.get_extra_info("socket")
         if raw is not None and raw.fileno() >= 0:
             os.dup2(null, raw.fileno(), inheritable=False)
 

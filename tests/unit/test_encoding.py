@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from array import array
 from pickle import PickleBuffer
@@ -38,6 +39,7 @@ VALUES = {
     "an empty dict": {},
     "dataclasses in a dict": {"a": TROUBLE, "b": (TROUBLE,)},
     "numbers and tuples as keys": {1: "a", ("me", 2): {0: None}},
+    "one as the only key": {1: ("Ticked",)},
     "true in a dict of two": {True: 1, False: 2},
     "nothing": None,
 }
@@ -129,9 +131,12 @@ def test_packed_in_many_threads_at_once___each_its_own() -> None:
             if unpack(packed, apart) != (value, data):
                 failures.append(packed)
 
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(usual_s)
     assert failures == []

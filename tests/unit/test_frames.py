@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def test_messages_of_any_size_in_pieces_of_any_size___each_as_it_was_sent(
         written((number, text, *map(Outside, datas)), frame_bytes_max)
         for number, text, *datas in sent
     )
-    assert read(FrameReader(frame_bytes_max, 10**9), whole, steps) == sent
+    assert read(FrameReader(frame_bytes_max, 10**9), whole, [*steps, 60_000]) == sent
 
 
 def test_large_data___no_frame_is_above_the_limit() -> None:
@@ -153,6 +155,16 @@ def test_no_room_for_a_buffer___bad_bytes() -> None:
     reader = FrameReader(FRAME_BYTES_MAX, 2**63)
     with pytest.raises(BadBytesError, match="no room"):
         read(reader, ONE + struct.pack(">Q", 2**62))
+
+
+def test_given_up_half_way___its_memory_is_free_at_once() -> None:
+    reader = FrameReader(2**30, 2**32)
+    assert read(reader, ONE + struct.pack(">QI", 2**30, 2**30) + bytes(100_000)) == []
+    on_its_way = weakref.ref(reader._large)  # type: ignore[type-var]
+    gc.disable()
+    reader.close()
+    gc.enable()
+    assert on_its_way() is None
 
 
 def resident_bytes() -> int:

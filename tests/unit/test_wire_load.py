@@ -228,7 +228,7 @@ async def test_closed_from_a_thread___both_are_told_once_and_nothing_more_is_sen
             connection.send("after")
             connection.close()
 
-        run_in_threads(1, work)
+        in_threads(1, work)
         await told.until_told("connected", "closed")
         await listener.until_told("connected", "received", "closed")
         assert listener.messages == ["before"]
@@ -320,6 +320,20 @@ def test_sent_to_a_peer_that_has_gone___closed_and_the_sender_hears_nothing(
     story()
 
 
+@played
+async def test_closed_before_the_loop_has_begun_to_watch_for_room___it_never_does() -> None:
+    near, far = socket.socketpair()
+    near.settimeout(0)
+    with near, far:
+        writer = SocketWriter(near, asyncio.get_running_loop(), lambda: None)
+        writer.write(bytes(50 * MB))
+        writer.close()
+        writer.close()
+        # `played` tells if the loop has had trouble in its next turns.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
 def test_written_after_the_loop_has_ended___lost() -> None:
     near, far = socket.socketpair()
     near.settimeout(0)
@@ -379,6 +393,7 @@ async def test_forked_in_the_midst_of_writing___the_child_does_not_hang_and_send
             if child == 0:
                 signal.alarm(int(LIMIT_S))
                 connection.send("from the child")
+                connection.close()
                 os._exit(connection.unsent_bytes)
         assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 - it ends at once, or by its alarm
         connection.send("from the parent")

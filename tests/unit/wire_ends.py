@@ -116,11 +116,14 @@ async def dialled(
 
 
 def played(story: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run a test on an event loop of its own."""
+    """Run a test on an event loop of its own, where nothing fails unseen."""
 
     async def play() -> None:
+        troubles: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: troubles.append(told))
         async with asyncio.timeout(LIMIT_S * 2):
             await story()
+        assert troubles == []
 
     def run() -> None:
         asyncio.run(play())
