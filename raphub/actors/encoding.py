@@ -75,7 +75,7 @@ def _enum_in(hint: Any) -> type[Enum] | None:  # noqa: ANN401 - a type hint can 
     return None
 
 
-def _reader(cls: type) -> Callable[[list[Any]], Any]:
+def _reader(cls: type) -> Callable[..., Any]:
     """How an instance is made of its fields; text becomes an enum where one is declared."""
     hints = typing.get_type_hints(cls)
     enums: list[tuple[int, dict[Any, Any]]] = [
@@ -84,12 +84,13 @@ def _reader(cls: type) -> Callable[[list[Any]], Any]:
         if (enum := _enum_in(hints[field.name])) is not None
     ]
     if not enums:
-        return lambda values: cls(*values)
+        return cls
 
-    def read(values: list[Any]) -> Any:  # noqa: ANN401 - any of the classes
+    def read(*values: Any) -> Any:  # noqa: ANN401 - any of the classes
+        changed = list(values)
         for index, members in enums:
-            values[index] = members[values[index]]
-        return cls(*values)
+            changed[index] = members[changed[index]]
+        return cls(*changed)
 
     return read
 
@@ -188,8 +189,8 @@ def unpack(data: bytes | memoryview, apart: Sequence[bytearray | memoryview] = (
 
 def _read_map(pairs: list[tuple[Any, Any]]) -> Any:  # noqa: ANN401 - a dict, or any of the classes
     if len(pairs) == 1 and pairs[0][0] is True:
-        name, *values = pairs[0][1]
-        return _READERS[name](values)
+        content = pairs[0][1]
+        return _READERS[content[0]](*content[1:])
     return dict(pairs)
 
 

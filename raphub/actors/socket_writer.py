@@ -12,6 +12,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 from raphub.actors.frames import Piece
 
@@ -36,6 +37,7 @@ class SocketWriter:
         self._loop = loop
         self._on_failure = on_failure
         self._lock = threading.Lock()
+        self._whole_or_failed = _WholeOrFailed(self._lock, self._fail)
         self._socket = connected.dup()
         self._is_stopped = False
         self._is_draining = False
@@ -50,23 +52,14 @@ class SocketWriter:
 
     def write(self, data: bytes) -> None:
         """Write the data after all that was written before: now, or as soon as there is room."""
-        with self._lock:
+        with self._whole_or_failed:
             if self._is_stopped:
                 return
             if self._unsent_bytes:
                 self._queue.append(iter((data,)))
                 self._unsent_bytes += len(data)
                 return
-            try:
-                sent = self._socket.send(data, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._fail()
-                return
-            except BaseException:
-                self._fail()
-                raise
+            sent = self._send(data)
             if sent < len(data):
                 self._next.append(memoryview(data)[sent:])
                 self._unsent_bytes = len(data) - sent
@@ -74,14 +67,14 @@ class SocketWriter:
 
     def write_pieces(self, pieces: Iterator[Piece], size: int) -> None:
         """Write the pieces, of `size` bytes together, as `write` does; none is copied."""
-        with self._lock:
+        with self._whole_or_failed:
             if self._is_stopped:
                 return
             is_first = not self._unsent_bytes
             self._queue.append(pieces)
             self._unsent_bytes += size
             if is_first:
-                self._send(_IN_PLACE_BYTES)
+                self._send_next(_IN_PLACE_BYTES)
                 if self._unsent_bytes:
                     self._drain_later()
 
@@ -108,30 +101,32 @@ class SocketWriter:
 
     # --- with the lock held -------------------------------------------------------------------
 
-    def _send(self, bytes_max: int) -> None:
-        """Hand the kernel what it takes of the next pieces, in one call."""
+    def _send(self, data: bytes) -> int:
+        """Hand the kernel what it takes; how much it took."""
         try:
-            size = sum(map(len, self._next))
-            while size < bytes_max and len(self._next) < _PIECES_MAX and self._queue:
-                piece = next(self._queue[0], None)
-                if piece is None:
-                    self._queue.popleft()
-                else:
-                    self._next.append(piece)
-                    size += len(piece)
-            sent = self._socket.sendmsg(self._next, (), socket.MSG_NOSIGNAL)
-            self._unsent_bytes -= sent
-            while self._next and sent >= len(self._next[0]):
-                sent -= len(self._next.popleft())
-            if sent:
-                self._next[0] = memoryview(self._next[0])[sent:]
+            return self._socket.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            pass
-        except OSError:
-            self._fail()
-        except BaseException:
-            self._fail()
-            raise
+            return 0
+
+    def _send_next(self, bytes_max: int) -> None:
+        """Hand the kernel what it takes of the next pieces, in one call."""
+        size = sum(map(len, self._next))
+        while size < bytes_max and len(self._next) < _PIECES_MAX and self._queue:
+            piece = next(self._queue[0], None)
+            if piece is None:
+                self._queue.popleft()
+            else:
+                self._next.append(piece)
+                size += len(piece)
+        try:
+            sent = self._socket.sendmsg(self._next, (), socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return
+        self._unsent_bytes -= sent
+        while self._next and sent >= len(self._next[0]):
+            sent -= len(self._next.popleft())
+        if sent:
+            self._next[0] = memoryview(self._next[0])[sent:]
 
     def _drain_later(self) -> None:
         if not self._is_draining:
@@ -139,7 +134,6 @@ class SocketWriter:
             self._call_on_loop(self._begin_draining)
 
     def _fail(self) -> None:
-        """What was being written may be cut anywhere: nothing may follow it."""
         self._stop()
         self._call_on_loop(self._on_failure)
 
@@ -163,9 +157,37 @@ class SocketWriter:
                 self._loop.add_writer(self._socket, self._drain)
 
     def _drain(self) -> None:
-        with self._lock:
+        with self._whole_or_failed:
             if not self._is_stopped:
-                self._send(_TURN_BYTES)
+                self._send_next(_TURN_BYTES)
             if not self._unsent_bytes:
                 self._is_draining = False
                 self._loop.remove_writer(self._socket)
+
+
+class _WholeOrFailed:
+    """The lock, held while something is written. Whatever stops that, the writer fails.
+
+    What was being written may be cut anywhere, so nothing may follow it. An `OSError` says only
+    that the other side has gone: its sender hears nothing of it.
+    """
+
+    def __init__(self, lock: threading.Lock, fail: Callable[[], None]) -> None:
+        self._lock = lock
+        self._fail = fail
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        story: TracebackType | None,
+    ) -> bool:
+        try:
+            if kind is not None:
+                self._fail()
+        finally:
+            self._lock.release()
+        return kind is not None and issubclass(kind, OSError)
