@@ -58,10 +58,17 @@ from raphub.core.model import (
     replica_id,
     split_replica_id,
 )
-from raphub.core.records import AddressLearned, Child, LeaseReleased, Ledger, ReplicaForgotten
+from raphub.core.records import (
+    AddressLearned,
+    Child,
+    LeaseReleased,
+    Ledger,
+    ReplicaForgotten,
+    TermClaimed,
+)
 from raphub.core.requests import Requests
 from raphub.core.roles import retire, settle_roles
-from raphub.core.sightings import NEVER, Sighting
+from raphub.core.sightings import NEVER, NOT_YET, Sighting
 from raphub.core.views import ChildView, view
 
 DIAL_AGAIN_S = 0.001
@@ -85,6 +92,7 @@ class HubMachine:
     published: dict[ChildId, ChildView] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.ledger.apply(TermClaimed(self.term))
         self.state = HubState(self.settings, self.ledger, self.term, self.began_at)
         self.requests = Requests(self.state)
 
@@ -93,9 +101,7 @@ class HubMachine:
         if self.state.trust.pass_time(now):
             self.state.note("hub_paused", "the hub's own loop stood still; silence is not believed")
         self._dispatch(event, now)
-        while self.state.unsettled:
-            child_id = next(iter(self.state.unsettled))
-            del self.state.unsettled[child_id]
+        while (child_id := self.state.take_unsettled()) is not None:
             self._settle(child_id, now)
         return self.state.take_decisions()
 
@@ -136,17 +142,14 @@ class HubMachine:
             case NodeRefused(node_id):
                 self._refuse_node(node_id, now)
             case JobsEnded(job_ids):
-                for child_id, child in list(self.ledger.children.items()):
-                    if child.plan.job_id in job_ids:
-                        self.requests.remove(child_id)
+                self.requests.end_jobs(job_ids)
             case ChildrenRequested() | StopRequested():
                 self.requests.receive(event, now)
             case Recovered():
                 self._recover(now)
             case CopiesFound(replicas):
                 for replica in replicas:
-                    if self._copy(replica, now) is None:
-                        self._stop_stray(replica)
+                    self._find(replica, now)
             case _:
                 assert_never(event)
 
@@ -157,6 +160,7 @@ class HubMachine:
         holding = [node_id for node_id, replicas in self.state.on_node.items() if replicas]
         self.state.trust.listen(holding, now)
         self.state.leases.forget(now)
+        self.state.forget_avoided(now)
         self.state.touch_due(now)
 
     def _recover(self, now: float) -> None:
@@ -165,14 +169,36 @@ class HubMachine:
             for placed, seen in self.state.copies(child, now):
                 replica = replica_id(child_id, placed.number)
                 self.state.place_copy(replica, placed.node_id)
-                seen.is_inherited = placed.address is not None
-                if placed.address is None:
+                if placed.address is not None:
+                    seen.is_inherited = True
+                    self.state.trust.expect(placed.node_id)
+                    if placed.number == child.active:
+                        # It was promoted, so it was ready, and its silence is an active's.
+                        seen.phase = Phase.READY
+                else:
                     self.state.begin_starting(seen)
                     self.state.do(StartReplica(replica, placed.node_id, child.plan))
             self.state.touch(child_id)
         for replica in self.ledger.retired:
             self.state.do(StopReplica(replica))
+        self._doubt_first_look(now)
         self.requests.progress_all(now)
+
+    def _doubt_first_look(self, now: float) -> None:
+        """Most nodes that hold copies are not in Ray's table: perhaps it is being filled anew.
+
+        They count as there for one lease, with no room for more (law 14).
+        """
+        state = self.state
+        missing = [node_id for node_id in sorted(state.on_node) if node_id not in state.nodes]
+        if self._is_mass(len(missing), len(state.on_node)):
+            for node_id in missing:
+                state.nodes[node_id] = Node(node_id)
+                state.vanished_at[node_id] = now + self.settings.lease_certain_s
+
+    def _is_mass(self, gone: int, known: int) -> bool:
+        """Are these too many nodes to have gone at once?"""
+        return gone >= 2 and gone > self.settings.distrust_node_fraction * known  # noqa: PLR2004
 
     def _see_nodes(self, nodes: tuple[Node, ...], now: float) -> None:
         """Take in Ray's node table. Most nodes gone at once is doubted for one lease (law 14)."""
@@ -180,19 +206,18 @@ class HubMachine:
         state.refused &= {node.node_id for node in nodes}
         seen = {node.node_id: node for node in nodes if node.node_id not in state.refused}
         joined = [node_id for node_id in seen if node_id not in state.nodes]
-        for node_id in [n for n in state.vanished_at if n in seen]:
+        returned = [node_id for node_id in state.vanished_at if node_id in seen]
+        for node_id in returned:
             del state.vanished_at[node_id]
         gone = [n for n in state.nodes if n not in seen and n not in state.vanished_at]
-        all_gone = len(gone) + len(state.vanished_at)
-        suspicious = self.settings.distrust_node_fraction * len(state.nodes)
-        is_mass = all_gone >= 2 and all_gone > suspicious  # noqa: PLR2004
+        is_mass = self._is_mass(len(gone) + len(state.vanished_at), len(state.nodes))
         for node_id in gone:
             state.vanished_at[node_id] = now + (self.settings.lease_certain_s if is_mass else 0.0)
         state.nodes.update(seen)
         for node_id in joined:
             state.note("node_joined", f"node {node_id} joined", node_id=node_id)
         self._let_nodes_vanish(now)
-        if joined:
+        if joined or returned:
             for child_id in sorted(state.short):
                 state.touch(child_id)
 
@@ -236,6 +261,14 @@ class HubMachine:
         seen.heard_at, seen.dial_at = now, NEVER
         self.state.touch(child_id)
 
+    def _find(self, replica: ReplicaId, now: float) -> None:
+        """The cluster holds something of this copy, though nobody may have recorded where it is."""
+        found = self._copy(replica, now)
+        if found is None:
+            self._stop_stray(replica)
+        elif not found[2].is_starting:
+            found[2].is_inherited = True
+
     def _stop_stray(self, replica: ReplicaId) -> None:
         """A copy that the ledger does not count has shown up: it is to be stopped."""
         self.state.do(StopReplica(replica))
@@ -263,7 +296,8 @@ class HubMachine:
             return
         _, _, seen = found
         was_wired, seen.is_wired, seen.is_dialing = seen.is_wired, False, False
-        seen.asked_role = None
+        # What was asked may be lost with the connection; over the next one it is asked anew.
+        seen.asked_role, seen.asked_at, seen.leave_asked_at = None, NEVER, NOT_YET
         seen.dial_failures = 0 if was_wired else seen.dial_failures + 1
         seen.dial_at = NEVER if was_wired else now + self._dial_again_s(seen.dial_failures)
         self.state.touch(child_of(replica))
@@ -363,8 +397,11 @@ class HubMachine:
         if _PHASES.index(report.phase) >= _PHASES.index(seen.phase):
             seen.phase, seen.role, seen.epoch = report.phase, report.role, report.epoch
             seen.pid = report.pid
-        if report.phase is Phase.STARTING and seen.is_inherited and not seen.is_starting:
-            # The hub actor that started it ended before it had the object built.
+        has_turn = self.state.starting_count < self.settings.replicas_starting_max
+        is_left = seen.is_inherited and not seen.is_starting and seen.phase is Phase.STARTING
+        if is_left and has_turn:
+            # The hub actor that started it ended before it had the object built. One that has no
+            # turn now reports again.
             replica = replica_id(child.plan.child_id, number)
             self.state.begin_starting(seen)
             self.state.do(StartReplica(replica, child.replicas[number].node_id, child.plan))

@@ -28,7 +28,7 @@ from raphub.core.model import (
     split_replica_id,
 )
 from raphub.core.records import Child, Fact, Ledger, Placed
-from raphub.core.sightings import Crashes, Leases, Sighting, Trust
+from raphub.core.sightings import NEVER, Crashes, Leases, Sighting, Trust
 
 AVOIDED_S = 30.0
 """How long other nodes are preferred to one where a copy was lost."""
@@ -65,7 +65,8 @@ class HubState:
         lease_unknown_s = self.settings.term_check_s + self.settings.lease_certain_s
         self.leases = Leases(self.settings, self.began_at + lease_unknown_s)
         self.trust = Trust(self.settings, self.began_at)
-        self.term_held_at = self.began_at
+        # Not `began_at`: between the claim and now this life may have stood still, and lost it.
+        self.term_held_at = NEVER
 
     # --- what was decided ---------------------------------------------------------------------
 
@@ -102,6 +103,17 @@ class HubState:
     def touch(self, child_id: ChildId) -> None:
         """Something about the child has changed; it is settled before the event is over."""
         self.unsettled[child_id] = None
+
+    def take_unsettled(self) -> ChildId | None:
+        """The next child that needs a look: a touched one, else one that waited for its turn."""
+        if not self.unsettled and self.starting_count < self.settings.replicas_starting_max:
+            waiting = self.queued
+        else:
+            waiting = self.unsettled
+        child_id = next(iter(waiting), None)
+        if child_id is not None:
+            del waiting[child_id]
+        return child_id
 
     def wake_at(self, child_id: ChildId, at: float) -> None:
         """Settle the child again at this time, or earlier if it is woken earlier."""
@@ -206,14 +218,10 @@ class HubState:
         self.starting_count += 1
 
     def end_starting(self, seen: Sighting) -> None:
-        """The copy is up or out; whoever waited for its place in the count is next."""
+        """The copy is up or out, and makes room for one that waits for its turn."""
         if seen.is_starting:
             seen.is_starting = False
             self.starting_count -= 1
-            if self.queued:
-                child_id = next(iter(self.queued))
-                del self.queued[child_id]
-                self.touch(child_id)
 
     def place_copy(self, replica: ReplicaId, node_id: NodeId) -> None:
         """The copy stands, or is to stand, on this node."""
@@ -222,6 +230,11 @@ class HubState:
     def avoid(self, node_id: NodeId, now: float) -> None:
         """Prefer other nodes for a while: a copy died, fell silent, or found no room here."""
         self.avoided_until[node_id] = now + AVOIDED_S
+
+    def forget_avoided(self, now: float) -> None:
+        """Drop what is over."""
+        for node_id in [n for n, until in self.avoided_until.items() if until <= now]:
+            del self.avoided_until[node_id]
 
     def crashes_of(self, child_id: ChildId) -> Crashes:
         """The deaths of this child's copies lately."""

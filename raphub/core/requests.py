@@ -49,6 +49,7 @@ class Requests:
     held_back_count: int = 0
     first_starts: dict[ChildId, tuple[str, int]] = field(default_factory=dict)
     interested: dict[ChildId, dict[tuple[str, int], None]] = field(default_factory=dict)
+    ended_jobs: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, opened in self.state.ledger.requests.items():
@@ -141,6 +142,8 @@ class Requests:
 
     def _refusal(self, plan: ChildPlan, accepted: dict[ChildId, ChildPlan]) -> Trouble | None:
         state, child_id = self.state, plan.child_id
+        if plan.job_id in self.ended_jobs:
+            return Trouble(child_id, "start_failed", f"its job {plan.job_id} is over")
         if child_id in state.ledger.children:
             return Trouble(child_id, "already_started", f"the child {child_id!r} runs already")
         if child_id in accepted:
@@ -186,6 +189,15 @@ class Requests:
         if event.child_ids is None:
             awaited = sorted(state.ledger.retired)
         state.record(RequestOpened(event.request, known, tuple(awaited), troubles, is_stop=True))
+
+    def end_jobs(self, job_ids: tuple[str, ...]) -> None:
+        """End all children of these jobs, and start none for them that was asked for too late."""
+        self.ended_jobs.update(dict.fromkeys(job_ids))
+        while len(self.ended_jobs) > self.state.settings.tombstones_max:
+            del self.ended_jobs[next(iter(self.ended_jobs))]
+        for child_id, child in list(self.state.ledger.children.items()):
+            if child.plan.job_id in job_ids:
+                self.remove(child_id)
 
     def remove(self, child_id: ChildId) -> tuple[ReplicaId, ...]:
         """End the child. Returns its copies, which are on their way out."""

@@ -11,7 +11,7 @@ from raphub.core.hub_state import HubState, is_led, is_role_taken, role_of
 from raphub.core.messages import SendToReplica, StepDown, StopReplica, TakeRole
 from raphub.core.model import Role, replica_id
 from raphub.core.records import Child, Placed, ReplicaPromoted, ReplicaRetired
-from raphub.core.sightings import Sighting
+from raphub.core.sightings import NEVER, NOT_YET, Sighting
 
 ASK_AGAIN_S = 1.0
 """A message that was not answered for so long is sent again."""
@@ -33,12 +33,17 @@ def may_promote(state: HubState, child: Child, now: float) -> bool:
 
 
 def is_out(state: HubState, child: Child, seen: Sighting, now: float) -> bool:
-    """Has the child's active, of which `seen` is the sighting, ceased to be one?"""
+    """Has the child's active, of which `seen` is the sighting, ceased to be one?
+
+    One that can be asked to step down is given the time to say so, even after its lease (law 10).
+    That it says nothing is silence, which is not always to be believed (law 14).
+    """
     if seen.is_gone or child.holder is None:
         return True
     if not state.leases.has_run_out(child.plan.child_id, now):
         return False
-    return seen.leaving or (state.is_silent(seen, now) and state.may_believe_silence(now))
+    had_its_time = seen.leaving and now - seen.leave_asked_at >= ASK_AGAIN_S
+    return (had_its_time or state.is_silent(seen, now)) and state.may_believe_silence(now)
 
 
 def retire(state: HubState, child: Child, number: int) -> None:
@@ -105,6 +110,7 @@ def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
     state.record(ReplicaPromoted(child_id, heir.number, epoch))
     seen = state.sighting(replica_id(child_id, heir.number), now)
     seen.leaving = seen.is_overdue = False
+    seen.leave_asked_at = NOT_YET
     state.note(
         "promoted",
         f"{replica_id(child_id, heir.number)} is the active of epoch {epoch}",
@@ -138,13 +144,13 @@ def _consider_leaving(state: HubState, child: Child, seen: Sighting, now: float)
     must_go = child.replicas[active].node_id not in state.nodes or seen.is_overdue
     heir = _choose_heir(state, child, now) if must_go and not seen.leaving else None
     if heir is not None and heir.number != active and heir.node_id in state.nodes:
-        seen.leaving = True
-        seen.asked_at = float("-inf")
+        seen.leaving, seen.asked_at = True, NEVER
         state.note("stepping_down", "asked to step down", child.plan.child_id, active)
         if seen.is_overdue:
             state.crashes_of(child.plan.child_id).add(state.settings, now)
-    if seen.leaving and now - seen.asked_at >= ASK_AGAIN_S:
+    if seen.leaving and seen.is_wired and now - seen.asked_at >= ASK_AGAIN_S:
         seen.asked_at = now
+        seen.leave_asked_at = min(seen.leave_asked_at, now)
         state.do(SendToReplica(replica_id(child.plan.child_id, active), StepDown(child.epoch)))
     if seen.leaving:
         state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)

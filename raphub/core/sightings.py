@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from raphub.core.model import ChildId, HubSettings, NodeId, Phase, Role
 
 NEVER = float("-inf")
+NOT_YET = float("inf")
 
 
 @dataclass(slots=True)
@@ -20,8 +21,9 @@ class Sighting:
 
     `began_at` is when this life of the hub first dealt with the copy. `asked_role` is what was
     last sent to it; `role` and `epoch` are what it said it has taken. `leaving` is set once the
-    copy was asked to step down: from then on nothing of it is renewed. `is_inherited` marks a copy
-    that an earlier life of the hub had reached.
+    copy is to step down: from then on nothing of it is renewed. `leave_asked_at` is when it was
+    first asked to over the connection that stands. `is_inherited` marks a copy that an earlier life
+    of the hub had reached or begun to start.
     """
 
     began_at: float
@@ -40,6 +42,7 @@ class Sighting:
     is_starting: bool = False
     is_overdue: bool = False
     leaving: bool = False
+    leave_asked_at: float = NOT_YET
     asked_role: tuple[Role, int] | None = None
     asked_at: float = NEVER
     role_asked_at: float = NEVER
@@ -91,7 +94,9 @@ class Trust:
     """May silence be believed, or is it more likely that the hub itself cannot hear?
 
     Two grounds for distrust, each lasting one lease: the hub's own loop stood still, and most of
-    the nodes that hold copies fell silent together.
+    the nodes that hold copies fell silent together. When the first of those speaks again, the
+    others are given a moment to speak as well, once, or once more after all were silent: the hub
+    may have been cut off itself.
     """
 
     settings: HubSettings
@@ -100,6 +105,12 @@ class Trust:
     last_now: float | None = None
     heard_on: dict[NodeId, float] = field(default_factory=dict)
     is_mass_silence: bool = False
+    has_returned: bool = False
+
+    @property
+    def patience_s(self) -> float:
+        """A node of which nothing was heard for so long is silent."""
+        return 3 * self.settings.lease_renewal_s
 
     def pass_time(self, now: float) -> bool:
         """Take note of the time; True if the hub's loop stood still since the last note."""
@@ -111,18 +122,31 @@ class Trust:
             self._distrust(now)
         return stood_still
 
+    def expect(self, node_id: NodeId) -> None:
+        """A copy on this node was up before this life of the hub began, and should be heard."""
+        self.heard_on.setdefault(node_id, self.began_at)
+
     def hear(self, node_id: NodeId, now: float) -> None:
         """A copy on this node gave a sign of life."""
+        was_silent = self.heard_on.get(node_id, now) < now - self.patience_s
+        if was_silent and self.is_mass_silence and not self.has_returned:
+            self.has_returned = True
+            self.distrusted_until = max(self.distrusted_until, now + self.patience_s)
         self.heard_on[node_id] = now
 
     def listen(self, holding: Iterable[NodeId], now: float) -> None:
-        """Take note of how many of the nodes that hold copies are silent."""
-        since = now - 3 * self.settings.lease_renewal_s
-        heard = [self.heard_on.get(node_id, self.began_at) >= since for node_id in holding]
+        """Take note of how many of the nodes that hold copies are silent.
+
+        A node where the first copy is still on its way up says nothing about the others.
+        """
+        self.heard_on = {n: self.heard_on[n] for n in holding if n in self.heard_on}
+        heard = [at >= now - self.patience_s for at in self.heard_on.values()]
         silent = heard.count(False)
         is_mass = silent >= 2 and silent > self.settings.distrust_node_fraction * len(heard)  # noqa: PLR2004
         if is_mass and not self.is_mass_silence:
             self._distrust(now)
+        if is_mass and (not self.is_mass_silence or silent == len(heard)):
+            self.has_returned = False
         self.is_mass_silence = is_mass
 
     def _distrust(self, now: float) -> None:
