@@ -6,23 +6,33 @@ journal, never by what a machine believes.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from raphub.core.hub_state import is_led
+from raphub.core.hub_state import HubState, is_led
 from raphub.core.journal import Entry, index_of
 from raphub.core.messages import LeaseGranted, SendToReplica
-from raphub.core.model import Model, Phase, ReplicaId, replica_id
+from raphub.core.model import (
+    ChildId,
+    DeathProof,
+    Model,
+    NodeId,
+    Phase,
+    ReplicaId,
+    Signal,
+    replica_id,
+)
 from raphub.core.records import (
-    ChildAdded,
+    Child,
     ChildRemoved,
     Fact,
+    LeaseReleased,
     Ledger,
     ReplicaPlaced,
     ReplicaPromoted,
     ReplicaRetired,
     RequestAnswered,
+    RequestOpened,
     TermClaimed,
 )
 from tests.simulation.world import World
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster, Process
     from tests.simulation.hub_life import HubLife
 
-NEWS_TRAVELS_S = 1.0
+NEWS_TRAVELS_S = 2.0
 """How long it may take until a hub actor that is on its feet knows that a copy is ready."""
 
 EXCUSED_FOR_S = 9.0
@@ -52,14 +62,15 @@ class Checkers:
 
     world: World
     cluster: Cluster
-    truth: Ledger = field(default_factory=Ledger)
+    truth: Ledger
     epochs: dict[str, int] = field(default_factory=dict)
     actives: dict[str, int] = field(default_factory=dict)
+    recorded: dict[tuple[str, int], int] = field(default_factory=dict)
     acked: dict[str, tuple[int, str]] = field(default_factory=dict)
     numbers: set[tuple[str, int]] = field(default_factory=set)
     claimed_at: dict[int, float] = field(default_factory=dict)
     answers: dict[tuple[str, int], object] = field(default_factory=dict)
-    effects: Counter[tuple[str, int]] = field(default_factory=Counter)
+    opened: set[tuple[str, int]] = field(default_factory=set)
     next_index: int = 0
 
     # --- what comes to rest -------------------------------------------------------------------
@@ -91,20 +102,25 @@ class Checkers:
                 self.numbers.add((child_id, number))
             case ReplicaRetired(child_id, number):
                 self._check_last_ready(child_id, number)
-            case ChildAdded(plan, _, _):
-                self.effects["added", hash(plan.child_id)] += 1
+            case LeaseReleased(child_id):
+                self._check_release(child_id)
             case ChildRemoved(child_id):
                 self.actives.pop(child_id, None)
-            case RequestAnswered(request, _):
+            case RequestOpened(request):
+                if request.key in self.opened:
+                    raise LawBrokenError("3", f"the request {request.key} runs twice")
+                self.opened.add(request.key)
+            case RequestAnswered(request, answer):
                 if request.key in self.answers:
                     raise LawBrokenError("3", f"the request {request.key} is answered twice")
-                self.answers[request.key] = fact.answer
+                self.answers[request.key] = answer
 
     def _check_promotion(self, child_id: str, number: int, epoch: int) -> None:
         self.world.totals["promotions"] += 1
         if epoch <= self.epochs.get(child_id, 0):
             raise LawBrokenError("1", f"epoch {epoch} of {child_id} does not grow")
         self.epochs[child_id] = epoch
+        self.recorded[child_id, epoch] = number
         child = self.truth.children[child_id]  # type: ignore[index]
         if not is_led(child):
             return
@@ -116,18 +132,59 @@ class Checkers:
         old = self.actives.get(child_id, number)
         self.actives[child_id] = number
         if old != number:
-            self._check_sticky(replica_id(child.plan.child_id, old))
+            process = self.cluster.processes[replica_id(child.plan.child_id, old)]
+            self._check_sticky(process)
+            self._check_demoted(process, child.epoch)
 
-    def _check_sticky(self, old: ReplicaId) -> None:
-        process = self.cluster.processes[old]
+    def _check_release(self, child_id: str) -> None:
+        """What is taken for a proof that the holder serves no more has to be one (law 4)."""
+        holder = self.truth.holder(ChildId(child_id))
+        process = self.cluster.processes.get(ReplicaId(f"{child_id}#{holder}"))
+        if process is not None and process.is_alive:
+            if process.machine.may_serve_again(process.machine.epoch) or process.may_serve():
+                raise LawBrokenError("4", f"{process.replica} is released, and may serve")
+            if self.cluster.settings.death_proof is DeathProof.LEASE and not process.stepped_down:
+                raise LawBrokenError("4", f"{process.replica} is released without its word")
+
+    def _check_demoted(self, old: Process, epoch: int) -> None:
+        """An active that can be reached has acknowledged before another one follows (law 10)."""
+        life = self._life()
+        is_reached = (
+            life is not None
+            and life.machine is not None
+            and old.replica in life.links
+            and life.number in old.links
+            and self._is_well(old)
+            and old.machine.callback is None
+            and not self.world.deaf
+            and self.world.now - old.lost_at > NEWS_TRAVELS_S
+        )
+        if is_reached and old.machine.may_serve_again(epoch):
+            raise LawBrokenError("10", f"{old.replica} is replaced before it has stepped down")
+
+    def _check_sticky(self, process: Process) -> None:
         excused = (
             not process.runs
             or not process.node.ray_sees
             or process.machine.callback is not None
             or self.world.now - process.faulted_at < EXCUSED_FOR_S
+            or self._is_lone(process)
         )
         if not excused:
-            raise LawBrokenError("7", f"{old} was replaced, though nothing ailed it")
+            raise LawBrokenError("7", f"{process.replica} was replaced, though nothing ailed it")
+
+    def _is_lone(self, process: Process) -> bool:
+        """Could a head that was deaf lately take that for the silence of this one node?
+
+        It can if it knew of ready copies on no other one: law 14 speaks of most nodes.
+        """
+        was_deaf = self.world.now - self.world.hears_since < EXCUSED_FOR_S
+        known = {
+            p.node.name
+            for p in self.cluster.living()
+            if p.ready_at < self.world.deaf_since and self._is_counted(p)
+        }
+        return was_deaf and known <= {process.node.name}
 
     def _check_last_ready(self, child_id: str, number: int) -> None:
         child = self.truth.children.get(child_id)  # type: ignore[call-overload]
@@ -135,7 +192,8 @@ class Checkers:
         if child is None or process is None or number == child.active:
             return
         life = self._life()
-        told_at = max(process.ready_at, life.woke_at if life else process.ready_at)
+        woke_at = life.woke_at if life else process.ready_at
+        told_at = max(process.ready_at, woke_at, self.world.hears_since)
         is_news = self.world.now - told_at < NEWS_TRAVELS_S
         if process.machine.phase is not Phase.READY or is_news or not self._is_well(process):
             return
@@ -150,9 +208,11 @@ class Checkers:
     def _seems_ready(self, process: Process) -> bool:
         """Is it ready, or was it so lately that nobody can know better?"""
         lately = process.is_alive or self.world.now - process.died_at < EXCUSED_FOR_S
+        return lately and self._is_counted(process) and process.machine.phase is Phase.READY
+
+    def _is_counted(self, process: Process) -> bool:
         number = int(process.replica.rpartition("#")[2])
-        is_counted = self.truth.placed(process.plan.child_id, number) is not None
-        return lately and is_counted and process.machine.phase is Phase.READY
+        return self.truth.placed(process.plan.child_id, number) is not None
 
     def _is_well(self, process: Process) -> bool:
         return process.runs and self.world.now - process.faulted_at > EXCUSED_FOR_S
@@ -166,15 +226,25 @@ class Checkers:
     def after_replica(self, process: Process) -> None:
         """At no instant may two copies serve, nor one whose epoch is over; roles come in turn."""
         told = process.told
-        if len(told) > 1 and told[-1] == told[-2]:
+        is_told_all = process.plan.signal is Signal.ALL
+        if is_told_all and len(told) > 1 and told[-1] == told[-2]:
             raise LawBrokenError("10", f"{process.replica} was told {told[-1]} twice")
         if process.plan.model is not Model.ACTIVE_PASSIVE or not process.may_serve():
             return
-        if process.machine.epoch < self.epochs.get(process.plan.child_id, 0):
+        child_id, epoch = process.plan.child_id, process.machine.epoch
+        if epoch < self.epochs.get(child_id, 0):
             raise LawBrokenError("5", f"{process.replica} serves in an epoch that is over")
+        named = self.recorded.get((child_id, epoch))
+        if process.replica != f"{child_id}#{named}":
+            raise LawBrokenError("1", f"{process.replica} serves, and epoch {epoch} is {named}'s")
         for other in self.cluster.of(process.plan.child_id):
             if other is not process and other.may_serve():
                 raise LawBrokenError("1", f"{process.replica} and {other.replica} both may serve")
+
+    def obeys_a_lower_term(self, process: Process, term: int) -> None:
+        """No copy is moved by a life of the hub, once it has heard of a later one (law 13)."""
+        story = f"{process.replica} obeys term {term} after {process.term_heard}"
+        raise LawBrokenError("13", story)
 
     def acknowledges(self, process: Process, epoch: int) -> None:
         """A copy answers a call."""
@@ -194,7 +264,7 @@ class Checkers:
     def life_began(self, life: HubLife) -> None:
         """A life's ledger is what the journal says, unless it was overtaken while it read."""
         assert life.machine is not None
-        if self._is_newest(life) and life.machine.ledger.children != self.truth.children:
+        if self._is_newest(life) and not _is_same(life.machine.ledger, self.truth):
             raise LawBrokenError("journal", f"life {life.number} begins with another ledger")
 
     def decided(self, life: HubLife, facts: tuple[Fact, ...]) -> None:
@@ -205,7 +275,7 @@ class Checkers:
                 continue
             child = life.machine.ledger.children.get(fact.child_id)
             placed = [] if child is None else [p.node_id for p in child.replicas.values()]
-            free = set(life.machine.state.nodes) - set(placed)
+            free = set() if child is None else _usable(life.machine.state, child) - set(placed)
             if placed.count(fact.node_id) > 1 and free:
                 story = f"{fact.child_id} shares {fact.node_id} though {sorted(free)} are free"
                 raise LawBrokenError("6", story)
@@ -213,17 +283,11 @@ class Checkers:
     def compacts(self, life: HubLife, snapshot: tuple[Fact, ...]) -> None:
         """The facts of a snapshot say what the ledger says."""
         assert life.machine is not None
-        folded = Ledger()
+        settings = self.cluster.settings
+        folded = Ledger(settings.tombstones_max, settings.answers_max)
         for fact in snapshot:
             folded.apply(fact)
-        ledger = life.machine.ledger
-        same = (
-            folded.children == ledger.children
-            and folded.retired == ledger.retired
-            and folded.tombs == ledger.tombs
-            and folded.answers == ledger.answers
-        )
-        if not same:
+        if not _is_same(folded, life.machine.ledger):
             raise LawBrokenError("journal", "a snapshot says something else than the ledger")
 
     def sends(self, life: HubLife, action: SendToReplica) -> None:
@@ -263,3 +327,15 @@ class Checkers:
             raise LawBrokenError("12", f"{state.starting_count} copies start at once")
         if life.machine.requests.held_back_count > settings.requests_waiting_max:
             raise LawBrokenError("12", "too many requests wait")
+        placed = sum(len(child.replicas) for child in life.machine.ledger.children.values())
+        if len(state.sightings) > placed:
+            raise LawBrokenError("12", "what is gone is still watched")
+
+
+def _is_same(one: Ledger, other: Ledger) -> bool:
+    """Do they say the same? The order of what is dropped first counts, too."""
+    return one == other and list(one.tombs) == list(other.tombs)
+
+
+def _usable(state: HubState, child: Child) -> set[NodeId]:
+    return {node.node_id for node in state.usable_nodes(child)}

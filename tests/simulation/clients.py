@@ -15,7 +15,7 @@ from raphub.core.model import ChildId, ChildPlan, ReplicaId
 from raphub.core.records import Answer, RequestId
 from raphub.core.replica_machine import Admission
 from raphub.core.views import ChildView
-from tests.simulation.checkers import Checkers
+from tests.simulation.checkers import Checkers, LawBrokenError
 from tests.simulation.cluster import Cluster, Process
 from tests.simulation.world import CLIENTS, World
 
@@ -125,7 +125,8 @@ class Requester:
         if request.client != self.name:
             return
         known = self.answers.setdefault(request.number, answer)
-        assert known == answer, f"{request}: {known} became {answer}"
+        if known != answer:
+            raise LawBrokenError("3", f"{request}: {known} became {answer}")
         self.unanswered.pop(request.number, None)
 
     def _next(self) -> RequestId:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from raphub.core.messages import (
@@ -14,9 +14,12 @@ from raphub.core.messages import (
     CallbackReturned,
     FromHub,
     HubConnected,
+    JobsEnded,
+    ReplicaAction,
     ReplicaEvent,
     ReplicaMessage,
     SendToHub,
+    SteppedDown,
     Ticked,
 )
 from raphub.core.model import ChildPlan, HubSettings, Model, Node, NodeId, ReplicaId
@@ -42,12 +45,16 @@ class SimNode:
 
     def node(self) -> Node:
         """The node as the hub is told of it."""
-        return Node(NodeId(self.name), self.name, {}, {"CPU": 8.0}, port=1)
+        zone = f"z{int(self.name[1:]) % 2}"
+        return Node(NodeId(self.name), self.name, {"zone": zone}, {"CPU": 8.0}, port=1)
 
 
 @dataclass
 class Process:
-    """The process of one copy. `faulted_at` is when it was last paused or cut off, in true time."""
+    """The process of one copy. `faulted_at` is when it was last paused or cut off, in true time.
+
+    `lost_at` is when a message from or to it was last lost.
+    """
 
     world: World
     cluster: Cluster
@@ -60,11 +67,14 @@ class Process:
     is_built: bool = False
     faulted_at: float = float("-inf")
     died_at: float = float("-inf")
+    lost_at: float = float("-inf")
+    term_heard: int = 0
     ready_at: float = float("inf")
     told: list[str] = field(default_factory=list)
     links: dict[int, tuple[HubLife, int]] = field(default_factory=dict)
     waiting: list[ReplicaEvent] = field(default_factory=list)
     had_lease: bool = False
+    stepped_down: bool = False
 
     def __post_init__(self) -> None:
         self.clock = self.world.clock()
@@ -100,7 +110,7 @@ class Process:
             self.ready_at = self.world.now
         waiting, self.waiting = self.waiting, []
         for one in (*waiting, event):
-            for action in self.machine.handle(one, self.own_now()):
+            for action in self._decide(one):
                 match action:
                     case SendToHub(message):
                         self._send(message)
@@ -111,6 +121,16 @@ class Process:
         self._watch_lease()
         self.cluster.checkers.after_replica(self)
 
+    def _decide(self, event: ReplicaEvent) -> list[ReplicaAction]:
+        """Let the machine decide; the checkers see what a superseded life of the hub moves it to."""
+        before = replace(self.machine)
+        actions = self.machine.handle(event, self.own_now())
+        if isinstance(event, FromHub | HubConnected):
+            if event.term < self.term_heard and (actions or self.machine != before):
+                self.cluster.checkers.obeys_a_lower_term(self, event.term)
+            self.term_heard = max(self.term_heard, event.term)
+        return actions
+
     def _watch_lease(self) -> None:
         serves = self.machine.may_serve(self.own_now())
         if self.had_lease and not serves and self.machine.may_serve_again(self.machine.epoch):
@@ -118,13 +138,15 @@ class Process:
         self.had_lease = serves
 
     def _send(self, message: ReplicaMessage) -> None:
+        self.stepped_down |= isinstance(message, SteppedDown)
         for life, term in list(self.links.values()):
             if term == self.machine.term:
-                self.world.carry(
+                came = self.world.carry(
                     self.node.name,
                     HEAD,
                     lambda life=life: life.receive(self, message),  # type: ignore[misc]
                 )
+                self.lost_at = self.lost_at if came else self.world.now
 
     def _call_back(self, asked: CallBack) -> None:
         self.told.append(asked.role.value)
@@ -155,10 +177,14 @@ class Process:
             return
         self.is_alive = False
         self.died_at = self.world.now
+        self.lose_links()
+
+    def lose_links(self) -> None:
+        """All connections break; where the kernel lives, the other ends are told."""
         links, self.links = self.links, {}
         if self.node.has_kernel:
             for life, _ in links.values():
-                self.world.carry(
+                self.world.carry_surely(
                     self.node.name,
                     HEAD,
                     lambda life=life: life.lose_link(self),  # type: ignore[misc]
@@ -174,6 +200,8 @@ class Cluster:
     nodes: dict[str, SimNode] = field(default_factory=dict)
     processes: dict[ReplicaId, Process] = field(default_factory=dict)
     bad_classes: set[str] = field(default_factory=set)
+    jobs: dict[str, bool] = field(default_factory=dict)
+    is_blacked_out: bool = False
     lives: list[HubLife] = field(default_factory=list)
     checkers: Checkers = field(init=False)
 
@@ -189,13 +217,25 @@ class Cluster:
         return [node for node in self.nodes.values() if node.is_up]
 
     def seen_nodes(self) -> tuple[Node, ...]:
-        """Ray's table."""
-        return tuple(node.node() for node in self.nodes.values() if node.ray_sees)
+        """Ray's table; in a blackout only one node is left in it."""
+        seen = tuple(node.node() for node in self.nodes.values() if node.ray_sees)
+        return seen[:1] if self.is_blacked_out else seen
 
     def tell_nodes(self) -> None:
         """Every life of the hub looks at Ray's table before long."""
         for life in self.lives:
             self.world.at(self.world.chance.uniform(0, 0.3), life.see_nodes)
+
+    def ended_jobs(self) -> tuple[str, ...]:
+        """The jobs that are over."""
+        return tuple(job_id for job_id, is_over in self.jobs.items() if is_over)
+
+    def end_jobs(self) -> None:
+        """All jobs that run end; the newest life of the hub is told."""
+        ended = [job_id for job_id, is_over in self.jobs.items() if not is_over]
+        self.jobs.update(dict.fromkeys(ended, True))
+        if ended and self.lives:
+            self.lives[-1].report(JobsEnded(tuple(ended)))
 
     def on(self, node: SimNode) -> list[Process]:
         """The living processes of a node."""

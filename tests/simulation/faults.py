@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raphub.core.model import ChildId, ChildPlan, Model, Spread
+from raphub.core.model import ChildId, ChildPlan
 from tests.simulation.clients import Requester
 from tests.simulation.cluster import Cluster, Process, SimNode
 from tests.simulation.hub_life import HubLife
+from tests.simulation.scenario import Scenario
 from tests.simulation.world import CLIENTS, HEAD, World
 
 FAULT_EVERY_S = 0.75
@@ -22,7 +23,8 @@ class Faults:
 
     world: World
     cluster: Cluster
-    requester: Requester
+    scenario: Scenario
+    requesters: tuple[Requester, ...]
     begin_life: Callable[[], HubLife]
 
     def keep_striking(self) -> None:
@@ -48,6 +50,11 @@ class Faults:
             (self.replace_hub, 2),
             (self.restart_child, 2),
             (self.start_bad_child, 1),
+            (self.break_wire, 2),
+            (self.cut_all, 1),
+            (self.black_out, 1),
+            (self.start_job, 1),
+            (self.cluster.end_jobs, 1),
         ]
 
     # --- copies -------------------------------------------------------------------------------
@@ -147,6 +154,35 @@ class Faults:
         for process in self.cluster.on(node):
             process.faulted_at = max(process.faulted_at, self.world.now + for_s)
 
+    def break_wire(self) -> None:
+        """A connection breaks, though both its ends live on."""
+        process = self._process()
+        if process is not None and process.runs:
+            self.world.note("fault: break the wire of", process.replica)
+            process.lose_links()
+
+    def cut_all(self) -> None:
+        """The head hears nobody for a while; no copy may be replaced for it (law 14)."""
+        for_s = self.world.chance.uniform(1.0, 6.0)
+        self.world.note(f"fault: the head is cut off for {for_s:.1f} s")
+        self.world.totals["cuts"] += 1
+        self.world.deafen(+1)
+        self.world.at(for_s, lambda: self.world.deafen(-1))
+
+    def black_out(self) -> None:
+        """Ray's table loses most nodes for a while, and finds them again (law 14)."""
+        for_s = self.world.chance.uniform(0.5, 1.5)
+        life = self._life()
+        if life is None or life.machine is None or len(life.machine.state.nodes) < NODES_MIN:
+            return
+        self.world.note(f"fault: Ray sees one node for {for_s:.1f} s")
+        self._show_nodes(is_blacked_out=True)
+        self.world.at(for_s, lambda: self._show_nodes(is_blacked_out=False))
+
+    def _show_nodes(self, *, is_blacked_out: bool) -> None:
+        self.cluster.is_blacked_out = is_blacked_out
+        self.cluster.tell_nodes()
+
     # --- the hub actor ------------------------------------------------------------------------
 
     def kill_hub(self) -> None:
@@ -183,22 +219,27 @@ class Faults:
 
     def restart_child(self) -> None:
         """Stop a child and start it again, without waiting for the one before the other."""
-        child_id = self.world.chance.choice(["a", "b", "c"])
-        self.world.note("fault: restart child", child_id)
-        self.requester.stop(child_id)
-        self.requester.start(plan(child_id))
+        plan = self.world.chance.choice(self.scenario.plans)
+        self.world.note("fault: restart child", plan.child_id)
+        requester = self._requester()
+        requester.stop(plan.child_id)
+        requester.start(plan)
 
     def start_bad_child(self) -> None:
         """Start a child whose constructor raises, perhaps with a good one, perhaps all or none."""
-        child_id = f"bad{self.requester.number}"
+        requester = self._requester()
+        child_id = f"bad-{requester.name}-{requester.number}"
         self.cluster.bad_classes.add(child_id)
-        self.requester.start(plan(child_id), rollback=self.world.likely(0.5))
+        plans = [self.scenario.plan(child_id)]
+        if self.world.likely(0.5):
+            plans.append(self.scenario.plans[0])
+        requester.start(*plans, rollback=self.world.likely(0.5))
 
+    def start_job(self) -> None:
+        """A job starts a child that ends with it."""
+        job_id = f"job{len(self.cluster.jobs)}"
+        self.cluster.jobs[job_id] = False
+        self._requester().start(ChildPlan(ChildId(f"of-{job_id}"), factor=1, job_id=job_id))
 
-def plan(child_id: str) -> ChildPlan:
-    """The children of the simulated world."""
-    known = {
-        "b": ChildPlan(ChildId("b"), factor=3, spread=Spread.STRICT),
-        "c": ChildPlan(ChildId("c"), factor=2, model=Model.ACTIVE_ACTIVE),
-    }
-    return known.get(child_id, ChildPlan(ChildId(child_id), factor=2))
+    def _requester(self) -> Requester:
+        return self.world.chance.choice(self.requesters)

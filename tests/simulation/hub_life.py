@@ -20,6 +20,7 @@ from raphub.core.messages import (
     FromReplica,
     HubAction,
     HubEvent,
+    JobsEnded,
     NodeRefused,
     NodesSeen,
     Note,
@@ -158,22 +159,25 @@ class HubLife:
         return None
 
     def _live(self) -> Generator[float, None, None]:
-        ledger = Ledger()
+        settings = self.cluster.settings
+        ledger = Ledger(settings.tombstones_max, settings.answers_max)
         facts: list[Fact] = yield from self._perform(self.journal.recover())
         missed: list[Fact] = yield from self._perform(self.journal.claim())
         for fact in (*facts, *missed):
             ledger.apply(fact)
-        self.machine = HubMachine(self.cluster.settings, ledger, self.journal.term, self.own_now())
+        self.machine = HubMachine(settings, ledger, self.journal.term, self.own_now())
         self.world.note("life", self.number, "has term", self.journal.term)
         self.cluster.checkers.life_began(self)
         yield from self._process([NodesSeen(self.cluster.seen_nodes())])
+        if ended := self.cluster.ended_jobs():
+            self.report(JobsEnded(ended))
         yield from self._process([self._copies_found(), Recovered()])
         checked_at = looked_at = self.own_now()
         while True:
             yield min(TICK_S, 0.002 if self.events else TICK_S)
             batch, self.events = [*self.events, Ticked()], []
             now = self.own_now()
-            if now - checked_at >= self.cluster.settings.term_check_s / 4:
+            if now - checked_at >= settings.term_check_s / 4:
                 checked_at = now
                 yield from self._perform(self.journal.check())
                 batch.append(TermHeld(now))
@@ -233,7 +237,10 @@ class HubLife:
                 process = self.cluster.processes.get(replica)
                 if process is not None and replica in self.links:
                     frame = FromHub(self.machine.term, message)
-                    self.world.carry(HEAD, process.node.name, lambda: process.receive(self, frame))
+                    came = self.world.carry(
+                        HEAD, process.node.name, lambda: process.receive(self, frame)
+                    )
+                    process.lost_at = process.lost_at if came else self.world.now
             case Publish(child_id):
                 self.on_publish(self, child_id, self.machine.view(child_id, self.own_now()))
             case Reply(request, answer):

@@ -6,26 +6,23 @@ Faults for a while, then calm, and then everything must come right within a boun
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from raphub.core.model import HubSettings, Model, Phase, Role
-from raphub.core.records import Answer, RequestId
+from raphub.core.model import ChildPlan, Model, Phase, Role
+from raphub.core.records import Answer, Ledger, RequestId
 from raphub.core.views import ChildView
 from tests.simulation.checkers import Checkers, LawBrokenError
 from tests.simulation.clients import Caller, Requester
 from tests.simulation.cluster import Cluster
-from tests.simulation.faults import Faults, plan
+from tests.simulation.faults import Faults
 from tests.simulation.hub_life import HubLife
+from tests.simulation.scenario import Scenario, scenario
 from tests.simulation.store import Store
 from tests.simulation.world import World
 
 STORM_S = 40.0
 CALM_S = 60.0
 NODES = 4
-
-SETTINGS = HubSettings(
-    crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
-)
 
 
 @dataclass
@@ -34,26 +31,38 @@ class Simulation:
 
     seed: int
     storm_s: float = STORM_S
+    circumstances: Scenario | None = None
+    scenario: Scenario = field(init=False)
 
     def __post_init__(self) -> None:
-        self.world = World(self.seed, SETTINGS.clock_drift_max)
-        self.cluster = Cluster(self.world, SETTINGS)
+        self.scenario = self.circumstances or scenario(self.seed)
+        settings = self.scenario.settings
+        self.world = World(self.seed, settings.clock_drift_max)
+        self.cluster = Cluster(self.world, settings)
         self.store = Store()
-        self.checkers = Checkers(self.world, self.cluster)
+        truth = Ledger(settings.tombstones_max, settings.answers_max)
+        self.checkers = Checkers(self.world, self.cluster, truth)
         self.cluster.checkers = self.checkers
         self.store.watchers.append(self.checkers.at_rest)
         self.caller = Caller(self.world, self.cluster, self.checkers)
         self.requester = Requester(self.world, self.cluster, "client")
+        self.rival = Requester(self.world, self.cluster, "rival")
 
     def run(self) -> Counter[str]:
         """Run it; raises `LawBrokenError`. Returns what was counted."""
         for _ in range(NODES):
             self.cluster.add_node()
         self.begin_life()
-        self.requester.start(plan("a"), plan("b"), plan("c"))
+        self.requester.start(*self.scenario.plans)
         self.caller.keep_calling()
         self._keep_checking()
-        faults = Faults(self.world, self.cluster, self.requester, self.begin_life)
+        faults = Faults(
+            self.world,
+            self.cluster,
+            self.scenario,
+            (self.requester, self.rival),
+            self.begin_life,
+        )
         self.world.at(1.0, faults.keep_striking)
         self.world.run_until(self.storm_s)
         self._calm_down()
@@ -85,7 +94,8 @@ class Simulation:
             self.world.at(self.world.delay_s(), lambda: self.caller.told(child_id, view))
 
     def _reply(self, request: RequestId, answer: Answer) -> None:
-        self.world.at(self.world.delay_s(), lambda: self.requester.answered(request, answer))
+        requester = self.rival if request.client == self.rival.name else self.requester
+        self.world.at(self.world.delay_s(), lambda: requester.answered(request, answer))
 
     def _keep_checking(self) -> None:
         self.checkers.bounds()
@@ -103,23 +113,30 @@ class Simulation:
             process.is_paused = False
         while len([n for n in self.cluster.up_nodes() if n.ray_sees]) < NODES:
             self.cluster.add_node()
+        self.world.at(5, self.cluster.end_jobs)
         # A start may have failed in the storm; what runs already is an error in the answer.
-        self.world.at(10, lambda: self.requester.start(plan("a"), plan("b"), plan("c")))
+        self.world.at(10, lambda: self.requester.start(*self.scenario.plans))
 
     def _check_convergence(self) -> None:
         """Law 11: every child whole, every request answered, nothing left over."""
         life = self.cluster.lives[-1]
         if not life.is_alive or life.machine is None:
             raise LawBrokenError("11", "there is no hub actor")
-        if self.requester.unanswered:
-            raise LawBrokenError("11", f"not answered: {self.requester.unanswered}")
+        unanswered = self.requester.unanswered | self.rival.unanswered
+        if unanswered:
+            raise LawBrokenError("11", f"not answered: {unanswered}")
         ledger = life.machine.ledger
-        if set(ledger.children) != {"a", "b", "c"}:
+        if set(ledger.children) != {plan.child_id for plan in self.scenario.plans}:
             raise LawBrokenError("11", f"children {set(ledger.children)}")
         if ledger.retired:
             raise LawBrokenError("11", f"not stopped: {list(ledger.retired)}")
-        for child_id in ledger.children:
-            self._check_child(life, child_id)
+        for plan in self.scenario.plans:
+            self._check_child(life, plan)
+        state = life.machine.state
+        if not (state.trust.heard_on.keys() <= state.on_node.keys() and state.timers):
+            raise LawBrokenError("12", "nodes that left are still remembered")
+        if len(state.avoided_until) > len(self.cluster.nodes) or len(state.timers) > 100:
+            raise LawBrokenError("12", "what is over is still remembered")
         strays = [
             p.replica
             for p in self.cluster.living()
@@ -128,20 +145,22 @@ class Simulation:
         if strays:
             raise LawBrokenError("11", f"left over: {strays}")
 
-    def _check_child(self, life: HubLife, child_id: str) -> None:
+    def _check_child(self, life: HubLife, plan: ChildPlan) -> None:
         assert life.machine is not None
-        view = life.machine.view(plan(child_id).child_id, life.own_now())
+        child_id = plan.child_id
+        view = life.machine.view(child_id, life.own_now())
         if view is None or view.health != "ok":
             raise LawBrokenError("11", f"{child_id} is {view}")
         processes = self.cluster.of(child_id)
-        if len(processes) != plan(child_id).factor:
+        usable = len([node for node in self.cluster.up_nodes() if node.ray_sees])
+        if len(processes) != (plan.factor or usable):
             raise LawBrokenError("11", f"{child_id} has {len(processes)} copies")
         if any(process.machine.phase is not Phase.READY for process in processes):
             raise LawBrokenError("11", f"a copy of {child_id} is not ready")
         if len({process.node.name for process in processes}) != len(processes):
             raise LawBrokenError("6", f"copies of {child_id} share a node")
         serving = [process for process in processes if process.may_serve()]
-        wanted = len(processes) if plan(child_id).model is Model.ACTIVE_ACTIVE else 1
+        wanted = len(processes) if plan.model is Model.ACTIVE_ACTIVE else 1
         if len(serving) != wanted:
             raise LawBrokenError("11", f"{len(serving)} copies of {child_id} serve")
         for process in processes:

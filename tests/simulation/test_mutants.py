@@ -15,7 +15,7 @@ from raphub.core import copies, placement, roles
 from raphub.core.hub_machine import HubMachine
 from raphub.core.hub_state import HubState
 from raphub.core.journal import Journal
-from raphub.core.messages import HubAction, LeaseGranted, SendToReplica
+from raphub.core.messages import FromHub, HubAction, HubConnected, LeaseGranted, SendToReplica
 from raphub.core.model import ChildId, Role, replica_id
 from raphub.core.records import Child, Fact, LeaseReleased, Ledger
 from raphub.core.replica_machine import ReplicaMachine
@@ -70,11 +70,11 @@ def obey_any_term(patch: pytest.MonkeyPatch) -> None:
     right = ReplicaMachine.handle
 
     def wrong(self: ReplicaMachine, event: Any, now: float) -> list[Any]:
-        self.term = 0
+        if isinstance(event, FromHub | HubConnected):
+            self.term = min(self.term, event.term)
         return right(self, event, now)
 
     patch.setattr(ReplicaMachine, "handle", wrong)
-    patch.setattr(HubMachine, "_holds_authority", lambda *_: True)
 
 
 def act_before_the_record(patch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,6 @@ def forget_that_older_leases_run(patch: pytest.MonkeyPatch) -> None:
     def wrong(self: HubState) -> None:
         right(self)
         self.leases.unknown_until = self.began_at
-        self.trust.began_at = float("-inf")
 
     patch.setattr(HubState, "__post_init__", wrong)
     patch.setattr(Sighting, "__init__", _old_sighting(Sighting.__init__))
@@ -258,9 +257,9 @@ MUTANTS: dict[Plant, set[str]] = {
     promote_because_ray_calls_the_node_dead: {"4", "1"},
     count_the_lease_from_receipt: {"4", "1", "5"},
     grant_without_authority: {"13"},
-    obey_any_term: {"1", "4", "5", "9", "13"},
+    obey_any_term: {"13"},
     act_before_the_record: {"1", "4", "5", "9"},
-    append_below_the_floor: {"13", "1", "4", "5", "9", "journal"},
+    append_below_the_floor: {"13", "1", "3", "4", "5", "9", "journal"},
     ignore_a_taken_index: {"13", "journal", "1"},
     forget_that_older_leases_run: {"4", "1"},
     renew_whoever_asks: {"1", "4", "5", "13"},
@@ -292,9 +291,5 @@ def test_the_planted_bug_is_caught(
                 print(f"\n{plant.__name__}: law {caught.law}, seed {seed}: {caught}"[:160])
             by_right_law = caught.law in MUTANTS[plant]
             assert by_right_law, f"caught by the wrong law: {caught}"  # noqa: PT017 - one seed of many
-            return
-        except (AssertionError, KeyError) as caught:
-            with capsys.disabled():
-                print(f"\n{plant.__name__}: seed {seed}: {caught!r}"[:160])
             return
     pytest.fail(f"survived {SEEDS_MAX} seeds: {plant.__doc__}")

@@ -14,8 +14,8 @@ import pytest
 from raphub.core.messages import SendToReplica
 from raphub.core.records import ReplicaPlaced, ReplicaPromoted, ReplicaRetired
 from tests.simulation.cluster import Process
-from tests.simulation.faults import plan
 from tests.simulation.hub_life import HubLife
+from tests.simulation.scenario import PLAIN
 from tests.simulation.simulation import Simulation
 
 HERE = Path(__file__).parent / "transcripts"
@@ -26,7 +26,7 @@ class Story:
     """A calm world in which one thing goes wrong at a time, and everything is written down."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.simulation = Simulation(seed=7)
+        self.simulation = Simulation(seed=7, circumstances=PLAIN)
         self.world = self.simulation.world
         self.world.calm = True
         self.lines: list[str] = []
@@ -34,7 +34,7 @@ class Story:
         for _ in range(3):
             self.simulation.cluster.add_node()
         self.simulation.begin_life()
-        self.simulation.requester.start(plan("a"))
+        self.simulation.requester.start(PLAIN.plan("a"))
         self.world.run_until(5.0)
 
     @property

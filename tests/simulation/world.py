@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 TRACE_LINES_MAX = 80
 HEAD = "head"
 CLIENTS = "clients"
+AGAIN_S = 0.2
 
 
 @dataclass(slots=True)
@@ -40,6 +41,9 @@ class World:
     totals: Counter[str] = field(default_factory=Counter)
     trace: deque[str] = field(default_factory=lambda: deque(maxlen=TRACE_LINES_MAX))
     calm: bool = False
+    deaf: int = 0
+    deaf_since: float = float("-inf")
+    hears_since: float = float("-inf")
     _agenda: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
     _cut: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -87,10 +91,19 @@ class World:
     def join_all(self) -> None:
         """Take all cuts back."""
         self._cut.clear()
+        self.deafen(-self.deaf)
+
+    def deafen(self, more: int) -> None:
+        """Cut the head off from everybody, or take that back. It counts, as cuts do."""
+        was_deaf, self.deaf = self.deaf, max(0, self.deaf + more)
+        if self.deaf and not was_deaf:
+            self.deaf_since, self.hears_since = self.now, float("inf")
+        elif was_deaf and not self.deaf:
+            self.hears_since = self.now
 
     def arrives(self, here: str, there: str) -> bool:
         """Is the way open?"""
-        return not self._cut[here, there]
+        return not self._cut[here, there] and not (self.deaf and HEAD in (here, there))
 
     def delay_s(self) -> float:
         """How long a message takes; now and then, long enough to be overtaken."""
@@ -98,14 +111,25 @@ class World:
             return self.chance.uniform(0.01, 0.6)
         return self.chance.uniform(0.0001, 0.003)
 
-    def carry(self, here: str, there: str, deliver: Callable[[], None]) -> None:
-        """Send a message: once, twice or never. Over a cut it is lost, or comes when least wanted."""
+    def carry(self, here: str, there: str, deliver: Callable[[], None]) -> bool:
+        """Send a message: once, twice or never. Over a cut it is lost, or comes when least wanted.
+
+        While the head is deaf, nothing comes. False if it was lost.
+        """
         if not self.arrives(here, there):
-            if self.likely(0.3):
+            if not self.deaf and self.likely(0.3):
                 self.at(self.chance.uniform(0.5, 6.0), deliver)
-            return
+            return False
         if self.likely(0.005):
-            return
+            return False
         self.at(self.delay_s(), deliver)
         if self.likely(0.01):
             self.at(self.delay_s() * 3, deliver)
+        return True
+
+    def carry_surely(self, here: str, there: str, deliver: Callable[[], None]) -> None:
+        """Send what a kernel repeats until it is heard, such as the end of a connection."""
+        if self.arrives(here, there):
+            self.at(self.delay_s(), deliver)
+        else:
+            self.at(AGAIN_S, lambda: self.carry_surely(here, there, deliver))

@@ -1,0 +1,68 @@
+"""In what circumstances does a seeded run go: with which settings, and which children?
+
+Half of the seeds live with the plain ones. The others mix what a hub can be told to do.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from raphub.core.model import (
+    ChildId,
+    ChildPlan,
+    DeathProof,
+    HubSettings,
+    Model,
+    Signal,
+    Spread,
+)
+
+PLAIN_SETTINGS = HubSettings(
+    crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
+)
+PLAIN_PLANS = (
+    ChildPlan(ChildId("a"), factor=2),
+    ChildPlan(ChildId("b"), factor=3, spread=Spread.STRICT),
+    ChildPlan(ChildId("c"), factor=2, model=Model.ACTIVE_ACTIVE),
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The settings of the hub, and the children that are wanted from the first to the last second."""
+
+    settings: HubSettings = PLAIN_SETTINGS
+    plans: tuple[ChildPlan, ...] = PLAIN_PLANS
+
+    def plan(self, child_id: str) -> ChildPlan:
+        """A child of the scenario, or one that comes and goes."""
+        known = {plan.child_id: plan for plan in self.plans}
+        return known.get(ChildId(child_id), ChildPlan(ChildId(child_id), factor=2))
+
+
+PLAIN = Scenario()
+
+
+def scenario(seed: int) -> Scenario:
+    """The circumstances of a seed."""
+    chance = random.Random(f"circumstances of {seed}")
+    if chance.random() < 0.5:
+        return PLAIN
+    settings = replace(
+        PLAIN_SETTINGS,
+        lease_duration_s=chance.choice([2.0, 3.0, 3.0]),
+        clock_drift_max=chance.choice([0.01, 0.05]),
+        death_proof=chance.choice([DeathProof.PORT, DeathProof.PORT, DeathProof.LEASE]),
+        replicas_starting_max=chance.choice([2, 16]),
+        tombstones_max=chance.choice([1, 1000]),
+    )
+    a, b, c = PLAIN_PLANS
+    plans = [
+        replace(a, signal=chance.choice(list(Signal)), zone_label=chance.choice([None, "zone"])),
+        replace(b, spread=chance.choice(list(Spread))),
+        c,
+    ]
+    if chance.random() < 0.3:
+        plans.append(ChildPlan(ChildId("d"), factor=None))
+    return Scenario(settings, tuple(plans))
