@@ -1,31 +1,23 @@
 """How does one call find the active, survive its death, and bring back exactly one answer?
 
 A call is one Ray call to the active copy, and perhaps another one to the next active. Nobody is
-asked where to send it: the pushed registry says so. What follows an outcome is decided by
-`core.calls`; this file waits, sends, and translates. The choice of transport stands in one place,
-`Call._send`.
+asked where to send it: the pushed registry says so. What has become of a sending is told by `sent`,
+what follows from it is decided by `core.calls`, and `lookout` waits in between. The choice of
+transport stands in one place, `Call._send`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    GetTimeoutError,
-    ObjectLostError,
-    RayActorError,
-)
 
 from raphub import context
 from raphub.actors import calling
@@ -37,10 +29,11 @@ from raphub.errors import (
     CallOutcomeUnknown,
     CallTimeout,
     CallToOwnChild,
-    ChildNotFound,
     NoActiveReplica,
 )
-from raphub.registry_view import Known, RegistryView, client_id, view_of
+from raphub.lookout import AsyncLookout, Lookout
+from raphub.registry_view import Known, RegistryView, client_id, hopeless, view_of
+from raphub.sent import LOOK_AGAIN_S, Sent, Settled
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -50,9 +43,6 @@ QUICK_S = 0.005
 """How long an answer is awaited the cheapest way, before the wait can also be woken by news."""
 
 SLICE_S = 1.0
-LOOK_AGAIN_S = 0.05
-APPEARANCE_S = 5.0
-UNREACHABLE_PATIENCE_S = 4.0
 LOG_EVERY_S = 10.0
 
 _numbers = itertools.count(1)
@@ -65,15 +55,6 @@ class CallOptions:
 
     timeout_s: float | None = None
     retry: bool = True
-
-
-@dataclass(slots=True)
-class Sent:
-    """The attempt that is under way."""
-
-    ref: Any
-    attempt: Attempt
-    at_s: float = field(default_factory=time.monotonic)
 
 
 class Call(Generic[R_co]):
@@ -105,13 +86,11 @@ class Call(Generic[R_co]):
         self._number = next(_numbers)
         self._sent: Sent | None = None
         self._deaths = 0
-        self._outcome: tuple[bool, Any] | None = None
+        self._outcome: Settled | None = None
         self._lock = threading.Lock()
         self._created_at = time.monotonic()
-        if view.outbox.holds(child_id) or not self.try_send():
+        if view.outbox.holds(child_id) or not self._send():
             view.outbox.add(self)
-
-    # --- for users ----------------------------------------------------------------------------
 
     def result(self, timeout_s: float | None = None) -> R_co:
         """Wait for the answer and return it, or raise what the method raised.
@@ -121,20 +100,18 @@ class Call(Generic[R_co]):
         `CallOutcomeUnknown`, `CallKilledReplica`, `NoActiveReplica`, `ChildNotFound`,
         `CallToOwnChild`.
         """
-        limit_s = self._limit_s(timeout_s)
-        began_at = time.monotonic()
+        limit_s = self._options.timeout_s if timeout_s is None else timeout_s
+        logged_at = began_at = time.monotonic()
         self._refuse_own_child()
-        sent = self._sent
-        if sent is not None and self._outcome is None:
-            quick_s = QUICK_S if limit_s is None else min(QUICK_S, limit_s)
-            self._try_get(sent, quick_s)
-        logged_at = began_at
-        while self._outcome is None:
+        if self._outcome is None and self._sent is not None:
+            self._take(self._sent, QUICK_S if limit_s is None else min(QUICK_S, limit_s))
+        lookout = Lookout(self._view)
+        while not self._look():
             left_s = self._left_s(limit_s, began_at)
             if time.monotonic() - logged_at > LOG_EVERY_S:
                 logged_at = time.monotonic()
                 log.warning("still waiting for %s: %s", self._name(), self._why_waiting())
-            self._wait_once(min(SLICE_S, left_s))
+            self._wait(lookout, left_s)
         return self._unwrap()
 
     def __await__(self) -> Generator[Any, None, R_co]:
@@ -142,33 +119,35 @@ class Call(Generic[R_co]):
         return self._follow().__await__()
 
     def done(self) -> bool:
-        """Is the answer, or the exception, there? Never waits."""
-        if self._outcome is None and self._sent is not None:
-            self._try_get(self._sent, 0)
-        return self._outcome is not None
+        """Is the answer, or the exception, there? Never waits.
+
+        Asked again and again, it follows the child through failovers as a waiting caller does.
+        """
+        is_settled = self._look()
+        if not is_settled and self._sent is not None:
+            self._sent.answer()
+        return is_settled
 
     def step(self, limit_s: float) -> None:
-        """Wait for the answer or for news for so many seconds; `wait` takes turns with this."""
-        if self._outcome is None:
-            self._wait_once(limit_s)
+        """Look, and wait for so many seconds for more to look for; `wait` takes turns with this."""
+        lookout = Lookout(self._view)
+        if not self._look():
+            self._wait(lookout, limit_s)
 
     def cancel(self) -> None:
         """Stop waiting: `result` raises `CancelledError`. The call may still run."""
-        with self._lock:
-            if self._outcome is None:
-                self._outcome = (False, concurrent.futures.CancelledError())
+        self._fail(concurrent.futures.CancelledError())
 
     def to_object_ref(self) -> Any:  # noqa: ANN401 - an ObjectRef
         """An ObjectRef of the answer, retries included, to hand to tasks and actors.
 
         It is made by a Ray task without CPU that waits for the call.
         """
-        return _await_remotely().remote([self])
+        return ray.remote(num_cpus=0, max_retries=0)(_await_calls).remote([self])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A call travels as what it is waiting for; the other process waits on."""
-        travelling = dict(self.__dict__)
-        travelling["_view"], travelling["_lock"] = self._view.hub_id, None
+        travelling = {**self.__dict__, "_view": self._view.hub_id, "_lock": None}
         return _call_from, (travelling,)
 
     def __repr__(self) -> str:
@@ -176,95 +155,93 @@ class Call(Generic[R_co]):
         state = "waiting" if self._outcome is None else "done"
         return f"<Call {self._name()}, {state}>"
 
-    # --- sending ------------------------------------------------------------------------------
-
     def try_send(self) -> bool:
-        """Send it to whoever serves; False while there is nobody. True if it need not be sent."""
-        if self._outcome is not None:
+        """Leave the line: True if it was sent or need not be, False while nobody serves.
+
+        What hinders the sending, such as an argument that does not pickle, is raised by `result`.
+        """
+        try:
+            return self._outcome is not None or self._send()
+        except Exception as error:  # noqa: BLE001 - the line moves on, and the view's thread lives
+            self._fail(error)
             return True
+
+    def _send(self) -> bool:
+        """Send it to whoever serves, if anybody. The one place where a call leaves this process."""
         known = self._view.known(self.child_id)
         if known is None:
             return False
         if self._target is not None:
-            return self._send_to_target(known, self._target)
-        serving = known.serving
-        if not serving:
+            replica, epoch = self._target, calling.ANY_ROLE
+            if replica not in known.serve:
+                self._fail(NoActiveReplica(f"the copy {replica} is not there any more."))
+                return True
+        elif known.serving:
+            replica = known.serving[next(_turns) % len(known.serving)]
+            epoch = known.view.epoch
+        else:
             return False
-        replica = serving[0] if len(serving) == 1 else serving[next(_turns) % len(serving)]
-        return self._send(known, replica, known.view.epoch)
-
-    def _send_to_target(self, known: Known, target: ReplicaId) -> bool:
-        if target not in known.serve:
-            self._fail(NoActiveReplica(f"the copy {target} is not there any more."))
-            return True
-        return self._send(known, target, calling.ANY_ROLE)
-
-    def _send(self, known: Known, replica: ReplicaId, epoch: int) -> bool:
-        """The one place where a call leaves this process."""
         header = calling.header(client_id(), self._number, epoch, self.method)
         ref = known.serve[replica].remote(header, *self._args, **self._kwargs)
         self._sent = Sent(ref, Attempt(replica, epoch, self._deaths))
         return True
 
-    def _resend(self, deaths: int) -> None:
+    def _resend(self, sent: Sent, deaths: int) -> None:
         """Send it again, in line behind nobody: it is older than whatever stands in line."""
-        self._deaths = deaths
-        self._sent = None
+        with self._lock:
+            if self._sent is not sent or self._outcome is not None:
+                return
+            self._deaths, self._sent = deaths, None
         if not self.try_send():
             self._view.outbox.add(self)
 
-    # --- waiting ------------------------------------------------------------------------------
-
-    def _wait_once(self, limit_s: float) -> None:
-        """Wait for an answer or for news, whichever comes first, and act on it."""
+    def _look(self) -> bool:
+        """Act on an answer, an end or news, if there is any, and never wait; is it settled now?"""
         sent = self._sent
+        if self._outcome is not None:
+            return True
         if sent is None:
-            self._wait_for_active(limit_s)
-            return
-        changes = self._view.changes
-        poll = self._view.poll_ref
-        refs = [sent.ref] if poll is None else [sent.ref, poll]
-        ready, _ = ray.wait(refs, num_returns=1, timeout=limit_s)
-        if sent.ref in ready:
-            self._try_get(sent, limit_s)
-            return
-        if ready:
-            # The poll was answered: what it brought is applied by the view's own thread.
-            self._view.wait(lambda: self._view.changes != changes, LOOK_AGAIN_S)
-        if self._is_overtaken(sent):
-            self._conclude(sent, Outcome.DIED)
+            self._check_hope()
+        elif sent.ended is not None:
+            self._conclude(sent, sent.ended)
+        else:
+            # In this order: a copy that serves no more may have left its answer before.
+            is_overtaken = self._is_overtaken(sent)
+            self._take(sent, 0)
+            if is_overtaken:
+                self._conclude(sent, Outcome.DIED)
+        return self._outcome is not None
 
-    def _wait_for_active(self, limit_s: float) -> None:
-        self._check_hope()
-        if self._outcome is None:
-            changes = self._view.changes
-            if self._sent is None:
-                self._view.wait(
-                    lambda: self._view.changes != changes or self._sent is not None, limit_s
-                )
+    def _awaited(self) -> tuple[Sent | None, float]:
+        """Whose answer is awaited, if not news alone, and after how many seconds to look again."""
+        sent = self._sent
+        if sent is None or sent.ended is None:
+            return sent, SLICE_S
+        patience_s = sent.patience_s()
+        return None, SLICE_S if patience_s is None else patience_s
+
+    def _wait(self, lookout: Lookout, limit_s: float) -> None:
+        sent, patience_s = self._awaited()
+        lookout.wait(sent.ref if sent else None, min(limit_s, patience_s))
+
+    async def _follow(self) -> R_co:
+        """The same as `result`, without blocking the loop."""
+        began_at = time.monotonic()
+        self._refuse_own_child()
+        if self._sent is not None:
+            self._sent.answer()  # or the first look would take a tenth of a millisecond
+        with AsyncLookout(self._view) as lookout:
+            while not self._look():
+                sent, patience_s = self._awaited()
+                left_s = self._left_s(self._options.timeout_s, began_at)
+                await lookout.wait(sent.answer() if sent else None, min(left_s, patience_s))
+        return self._unwrap()
 
     def _check_hope(self) -> None:
         """Fail a call that nobody will ever serve."""
-        known = self._view.known(self.child_id)
-        if known is None:
-            waited_s = time.monotonic() - self._created_at
-            if self._view.was_seen(self.child_id) or waited_s > APPEARANCE_S:
-                self._fail(
-                    ChildNotFound(
-                        f"the hub {self._view.hub_id!r} has no child {self.child_id!r} (any more).",
-                        hub_id=self._view.hub_id,
-                        child_id=self.child_id,
-                    )
-                )
-        elif known.view.health is Health.STOPPED:
-            self._fail(
-                NoActiveReplica(
-                    f"{self.child_id!r} was given up: {known.view.reason}.",
-                    hint="Mend the cause, then stop the child and start it again.",
-                    hub_id=self._view.hub_id,
-                    child_id=self.child_id,
-                )
-            )
+        error = hopeless(self._view, self.child_id, time.monotonic() - self._created_at)
+        if error is not None:
+            self._fail(error)
 
     def _is_overtaken(self, sent: Sent) -> bool:
         """Does the registry say that the copy which has the call serves no more?"""
@@ -275,114 +252,47 @@ class Call(Generic[R_co]):
             return self._target not in known.handles
         return calls.is_news(sent.attempt, known.news(sent.attempt))
 
-    async def _follow(self) -> R_co:
-        """The same as `result`, without blocking the loop."""
-        limit_s, began_at = self._limit_s(None), time.monotonic()
-        self._refuse_own_child()
-        loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(woken.set)
-
-        token = self._view.add_waker(wake)
-        try:
-            while self._outcome is None:
-                slice_s = min(SLICE_S, self._left_s(limit_s, began_at))
-                await self._wait_once_async(woken, slice_s)
-        finally:
-            self._view.remove_waker(token)
-        return self._unwrap()
-
-    async def _wait_once_async(self, woken: asyncio.Event, limit_s: float) -> None:
-        sent = self._sent
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(woken.wait())]
-        if sent is None:
-            self._check_hope()
-            if self._outcome is not None:
-                limit_s = 0
-        else:
-            waits.append(asyncio.wrap_future(sent.ref.future()))
-        done, pending = await asyncio.wait(
-            waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        for wait in pending:
-            wait.cancel()
-        for wait in done:
-            wait.exception()
-        woken.clear()
-        if sent is not None and len(waits) > 1 and waits[1] in done:
-            self._try_get(sent, SLICE_S)
-            if self._sent is sent and self._outcome is None:
-                await asyncio.sleep(LOOK_AGAIN_S)
-        elif sent is not None and self._is_overtaken(sent):
-            self._conclude(sent, Outcome.DIED)
-
-    # --- outcomes -----------------------------------------------------------------------------
-
-    def _try_get(self, sent: Sent, limit_s: float) -> None:
-        """Look for the answer of this attempt for so many seconds, and act on it."""
-        try:
-            answer = ray.get(sent.ref, timeout=limit_s)
-        except GetTimeoutError:
-            return
-        except ActorDiedError:
-            self._conclude(sent, Outcome.DIED)
-            return
-        except (ActorUnavailableError, RayActorError, ObjectLostError):
-            self._conclude(sent, Outcome.UNREACHABLE)
-            return
-        except Exception as error:  # noqa: BLE001 - a failed argument, or an answer that does not pickle
-            self._fail(error)
-            return
-        match answer:
-            case calling.Raised(data, story):
-                self._fail(_revived(data, story, copy=sent.attempt.replica))
-            case calling.Refused():
-                self._conclude(sent, Outcome.REFUSED)
-            case calling.Withheld():
-                self._conclude(sent, Outcome.WITHHELD)
-            case _:
-                self._outcome = (True, answer)
+    def _take(self, sent: Sent, limit_s: float) -> None:
+        """Look for the answer of this sending for so many seconds, and act on it."""
+        found = sent.look(limit_s)
+        if isinstance(found, Settled):
+            self._settle(found)
+        elif found is not None:
+            self._conclude(sent, found)
 
     def _conclude(self, sent: Sent, outcome: Outcome) -> None:
-        """Do what `core.calls` decides after an attempt without an answer."""
-        with self._lock:
-            if self._sent is not sent or self._outcome is not None:
-                return
-            known = self._view.known(self.child_id)
-            if known is None or self._target is not None:
+        """Do what `core.calls` decides after a sending without an answer."""
+        if self._sent is not sent or self._outcome is not None:
+            return
+        known = self._view.known(self.child_id)
+        if known is None or self._target is not None:
+            self._fail_unknown(sent, outcome)
+            return
+        news = known.news(sent.attempt)
+        match calls.after(outcome, sent.attempt, news, may_retry=self._options.retry):
+            case Next.RESEND:
+                died = outcome is not Outcome.REFUSED
+                self._resend(sent, sent.attempt.deaths + died)
+            case Next.AWAIT_NEWS:
+                self._await_news(sent, outcome, known)
+            case Next.FAIL_OUTCOME_UNKNOWN:
                 self._fail_unknown(sent, outcome)
-                return
-            news = known.news(sent.attempt)
-            match calls.after(outcome, sent.attempt, news, may_retry=self._options.retry):
-                case Next.RESEND:
-                    died = outcome is not Outcome.REFUSED
-                    self._resend(self._deaths + died)
-                case Next.AWAIT_NEWS:
-                    self._await_news(sent, outcome, known)
-                case Next.FAIL_OUTCOME_UNKNOWN:
-                    self._fail_unknown(sent, outcome)
-                case Next.FAIL_KILLED_REPLICA:
-                    self._fail(
-                        CallKilledReplica(f"two copies died while {self._name()} ran on them.")
-                    )
-                case Next.RETURN:
-                    raise AssertionError("an answered call is not concluded")
+            case Next.FAIL_KILLED_REPLICA:
+                self._fail(CallKilledReplica(f"two copies died while {self._name()} ran on them."))
+            case Next.RETURN:
+                raise AssertionError("an answered call is not concluded")
 
     def _await_news(self, sent: Sent, outcome: Outcome, known: Known) -> None:
-        """Nothing to go by yet: wait for the registry, or look again at the same copy."""
+        """Nothing to go by yet: leave it open until news comes, or patience with the copy ends."""
         if known.view.health is Health.STOPPED:
             self._check_hope()
             return
-        self._view.wait(lambda: self._is_overtaken(sent), LOOK_AGAIN_S)
-        if self._is_overtaken(sent):
+        sent.leave_open(outcome)
+        if sent.patience_s() != 0:
             return
         if outcome is Outcome.REFUSED:
-            self._resend(self._deaths)
-        elif (
-            outcome is Outcome.UNREACHABLE and time.monotonic() - sent.at_s > UNREACHABLE_PATIENCE_S
-        ):
+            self._resend(sent, sent.attempt.deaths)
+        else:
             self._fail_unknown(sent, outcome)
 
     def _fail_unknown(self, sent: Sent, outcome: Outcome) -> None:
@@ -397,29 +307,25 @@ class Call(Generic[R_co]):
         )
 
     def _fail(self, error: BaseException) -> None:
-        self._outcome = (False, error)
+        self._settle(Settled(error=error))
+
+    def _settle(self, outcome: Settled) -> None:
+        """The first outcome stays: two sendings, or two threads, may each bring one."""
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = outcome
 
     def _unwrap(self) -> R_co:
         assert self._outcome is not None
-        is_answer, content = self._outcome
-        if is_answer:
-            return content  # type: ignore[no-any-return]
-        raise content
-
-    # --- words --------------------------------------------------------------------------------
+        return self._outcome.unwrap()  # type: ignore[no-any-return]
 
     def _name(self) -> str:
         return f"{self.child_id}.{self.method}"
 
-    def _limit_s(self, timeout_s: float | None) -> float | None:
-        return self._options.timeout_s if timeout_s is None else timeout_s
-
     def _left_s(self, limit_s: float | None, began_at: float) -> float:
-        if limit_s is None:
-            return SLICE_S
-        left_s = limit_s - (time.monotonic() - began_at)
+        left_s = SLICE_S if limit_s is None else limit_s - (time.monotonic() - began_at)
         if left_s > 0:
-            return left_s
+            return min(SLICE_S, left_s)
         raise CallTimeout(
             f"{self._name()} did not answer within {limit_s:g} s: {self._why_waiting()}.",
             call=self,
@@ -437,8 +343,7 @@ class Call(Generic[R_co]):
 
     def _refuse_own_child(self) -> None:
         here = context.current_or_none()
-        is_own = here is not None and here.child_id == self.child_id
-        if is_own and here is not None and here.hub_id == self._view.hub_id:
+        if here is not None and (here.hub_id, here.child_id) == (self._view.hub_id, self.child_id):
             raise CallToOwnChild(
                 f"{self._name()} was awaited inside a method of the same child.",
                 hub_id=self._view.hub_id,
@@ -464,14 +369,15 @@ def wait(
     """Wait until `num_returns` calls are done or `timeout_s` seconds have passed: (done, others)."""
     gives_up_at = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        done = [call for call in made if call.done()]
+        done: list[Call[R]] = []
+        others: list[Call[R]] = []
+        for call in made:
+            (done if call.done() else others).append(call)
         left_s = SLICE_S if gives_up_at is None else gives_up_at - time.monotonic()
         if len(done) >= min(num_returns, len(made)) or left_s <= 0:
-            finished = set(map(id, done))
-            return done, [call for call in made if id(call) not in finished]
-        for call in made:
-            if id(call) not in set(map(id, done)):
-                call.step(min(LOOK_AGAIN_S, left_s) / max(1, len(made)))
+            return done, others
+        for call in others:
+            call.step(min(LOOK_AGAIN_S, left_s) / len(others))
 
 
 def _resolved(arg: Any) -> Any:  # noqa: ANN401 - the user's
@@ -479,24 +385,12 @@ def _resolved(arg: Any) -> Any:  # noqa: ANN401 - the user's
     return arg.to_object_ref() if isinstance(arg, Call) else arg
 
 
-def _revived(data: bytes, story: str, *, copy: str) -> BaseException:
-    """The user's exception as it was raised, with the remote traceback as a note."""
-    import ray.cloudpickle as pickle  # noqa: PLC0415 - only on this path
-
-    error: BaseException = pickle.loads(data)
-    error.add_note(f"Raised in {copy}:\n{story}")
-    return error
-
-
 def _call_from(travelling: dict[str, Any]) -> Call[Any]:
     call: Call[Any] = Call.__new__(Call)
     call.__dict__.update(travelling)
-    call.__dict__.update(_view=view_of(travelling["_view"]), _lock=threading.Lock())
+    call._view, call._lock = view_of(travelling["_view"]), threading.Lock()  # noqa: SLF001 - its own
+    call._created_at = time.monotonic()  # noqa: SLF001 - no clock travels
     return call
-
-
-def _await_remotely() -> Any:  # noqa: ANN401 - a Ray function
-    return ray.remote(num_cpus=0, max_retries=0)(_await_calls)
 
 
 def _await_calls(calls_inside: list[Call[Any]]) -> Any:  # noqa: ANN401 - the user's

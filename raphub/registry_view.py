@@ -23,9 +23,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from raphub.actors.encoding import unpack
 from raphub.actors.registry import Update
 from raphub.core.calls import Attempt, News
-from raphub.core.model import ChildId, Model, Node, NodeId, ReplicaId
+from raphub.core.model import ChildId, Health, Model, Node, NodeId, ReplicaId
 from raphub.core.views import ChildView, ReplicaView
-from raphub.errors import ChildNotFound, HubNotFound, HubUnreachable
+from raphub.errors import ChildNotFound, HubNotFound, HubUnreachable, NoActiveReplica, RaphubError
 from raphub.spec import StartedSpec
 from raphub.status import ChildStatus, NodeStatus, ReplicaStatus
 
@@ -33,6 +33,8 @@ NAMESPACE = "raphub"
 FIRST_POLL_TIMEOUT_S = 30.0
 POLL_PATIENCE_S = 30.0
 POLL_AGAIN_S = 0.05
+APPEARANCE_S = 5.0
+"""How long a child that was never told of may take to appear: it may have just been started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +123,18 @@ class Outbox:
             self._waiting.setdefault(item.child_id, deque()).append(item)
         self.flush()
 
-    def flush(self) -> None:
-        """Send what can be sent."""
+    def flush(self) -> bool:
+        """Send what can be sent; was there anything?"""
+        was_sent = False
         with self._lock:
             for child_id in list(self._waiting):
                 queue = self._waiting[child_id]
                 while queue and queue[0].try_send():
                     queue.popleft()
+                    was_sent = True
                 if not queue:
                     del self._waiting[child_id]
+        return was_sent
 
 
 class RegistryView:
@@ -301,7 +306,10 @@ class RegistryView:
                 self._nodes, usable = unpack(update.nodes)
                 self._usable = frozenset(usable)
             self._wake()
-        self.outbox.flush()
+        if self.outbox.flush():
+            # Whoever was woken above may have looked too early: what he waits for has been sent now.
+            with self._changed:
+                self._wake()
 
     def _wake(self) -> None:
         self.changes += 1
@@ -383,3 +391,23 @@ def known_or_raise(view: RegistryView, child_id: str) -> Known:
 def child_ids(view: RegistryView) -> list[ChildId]:
     """The ids of all children."""
     return [known.view.plan.child_id for known in view.all_known()]
+
+
+def hopeless(view: RegistryView, child_id: str, waited_s: float) -> RaphubError | None:
+    """Why a caller who has waited for so long need not wait for the child to be served; or None."""
+    known = view.known(child_id)
+    if known is None:
+        if view.was_seen(child_id) or waited_s > APPEARANCE_S:
+            return ChildNotFound(
+                f"the hub {view.hub_id!r} has no child {child_id!r} (any more).",
+                hub_id=view.hub_id,
+                child_id=child_id,
+            )
+    elif known.view.health is Health.STOPPED:
+        return NoActiveReplica(
+            f"{child_id!r} was given up: {known.view.reason}.",
+            hint="Mend the cause, then stop the child and start it again.",
+            hub_id=view.hub_id,
+            child_id=child_id,
+        )
+    return None
