@@ -1,0 +1,65 @@
+"""Which object inside a value is it that cannot be pickled?"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from raphub.actors.attributes import attributes_of
+from raphub.actors.pickling import ATOMS, dump
+
+_TRIES_MAX = 5_000
+_KEY_CHARS_MAX = 40
+
+
+def culprit(name: str, value: object, owner: object) -> tuple[str, object]:
+    """Where the innermost object is that fails, as `name["key"][3].lock`, and that object.
+
+    The value as a whole has failed. The search costs pickling it a few times over.
+    """
+    path, seen = name, {id(value)}
+    tries = iter(range(_TRIES_MAX))
+    while True:
+        for step, part in _parts(value):
+            if type(part) in ATOMS or id(part) in seen or next(tries, None) is None:
+                continue
+            seen.add(id(part))
+            if _fails(part, owner):
+                path, value = path + step, part
+                break
+        else:
+            return path, value
+
+
+def _fails(value: object, owner: object) -> bool:
+    try:
+        dump(value, owner=owner).release()
+    except Exception:  # noqa: BLE001 - whatever the user's code raises
+        return True
+    return False
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - the user's
+    match value:
+        case dict():
+            for key, part in list(value.items()):
+                shown = repr(key) if type(key) in ATOMS else f"<{type(key).__name__}>"
+                yield f"[{shown[:_KEY_CHARS_MAX]}]", part
+            for key in list(value):
+                yield ".keys()", key
+        case list() | tuple():
+            yield from ((f"[{index}]", part) for index, part in enumerate(list(value)))
+        case set() | frozenset():
+            yield from (("{...}", part) for part in list(value))
+        case types.FunctionType():
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+            yield from ((f".<{name}>", cell.cell_contents) for name, cell in cells)
+        case types.MethodType():
+            yield ".__self__", value.__self__
+        case functools.partial():
+            yield from ((f".args[{index}]", part) for index, part in enumerate(value.args))
+            yield from ((f".keywords[{name!r}]", part) for name, part in value.keywords.items())
+    if not isinstance(value, type):
+        yield from ((f".{name}", part) for name, part in attributes_of(value).items())
