@@ -37,7 +37,8 @@ from raphub.core.messages import (
     WakeCalls,
 )
 from raphub.core.model import ReplicaId, Signal
-from raphub.core.replica_machine import Admission, ReplicaMachine
+from raphub.core.replica_machine import ReplicaMachine
+from raphub.core.replication import Admission
 
 ADMISSION_WAIT_S = 1.0
 """How long a call waits at a copy that is about to serve, before its caller is told to look again."""

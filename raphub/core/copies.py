@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from raphub.core import placement
 from raphub.core.hub_state import HubState, is_led, is_role_taken
+from raphub.core.in_sync import is_in_sync
 from raphub.core.messages import StartReplica
 from raphub.core.model import Node, NodeId, Phase, Spread, replica_id
 from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
@@ -18,6 +19,8 @@ from raphub.core.sightings import Sighting
 
 def settle_copies(state: HubState, child: Child, now: float) -> None:
     """Retire what is lost or too many, and start what is missing."""
+    if child.is_lost:
+        return
     _retire_lost(state, child, now)
     _part_or_trim(state, child, now)
     _place_missing(state, child, now)
@@ -73,6 +76,7 @@ def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) 
         return True
     return any(
         other.number != placed.number
+        and is_in_sync(child, other.number)
         and other_seen.is_ready
         and not state.is_silent(other_seen, now)
         for other, other_seen in state.copies(child, now)
@@ -82,7 +86,11 @@ def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) 
 def _part_or_trim(state: HubState, child: Child, now: float) -> None:
     """Retire passives that are too many, those that share a node first; never an active."""
     counted = state.counted(child, now)
-    settled = [c for c in counted if c[1].is_ready and is_role_taken(child, *c)]
+    settled = [
+        (placed, seen)
+        for placed, seen in counted
+        if seen.is_ready and is_role_taken(child, placed, seen) and is_in_sync(child, placed.number)
+    ]
     surplus = len(settled) - max(1, state.wanted(child))
     if surplus <= 0 or not any(placed.number == child.active for placed, _ in settled):
         return

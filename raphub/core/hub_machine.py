@@ -13,11 +13,13 @@ from typing import assert_never
 from raphub.core import placement
 from raphub.core.copies import count_crash, settle_copies
 from raphub.core.hub_state import HubState, child_of, is_led
+from raphub.core.in_sync import change_set, find_loss, settle_set, tell_roster
 from raphub.core.messages import (
     BuildFailed,
     ChildrenRequested,
     CopiesFound,
     Dial,
+    Diverged,
     Failure,
     Fenced,
     FromReplica,
@@ -38,6 +40,8 @@ from raphub.core.messages import (
     RoleOverdue,
     RoleTaken,
     SendToReplica,
+    SetWanted,
+    ShipmentSlow,
     StartReplica,
     SteppedDown,
     StopReplica,
@@ -45,6 +49,7 @@ from raphub.core.messages import (
     TermHeld,
     Ticked,
     WireClosed,
+    WritesLost,
 )
 from raphub.core.model import (
     ChildId,
@@ -370,7 +375,23 @@ class HubMachine:
             case SteppedDown():
                 pass
             case _:
-                raise AssertionError(f"{replica} sent {message!r}, which no replica sends")
+                self._hear_of_state(child, number, message, now)
+
+    def _hear_of_state(self, child: Child, number: int, message: object, now: float) -> None:
+        child_id, node_id = child.plan.child_id, child.replicas[number].node_id
+        match message:
+            case SetWanted():
+                change_set(self.state, child, number, message, now)
+            case ShipmentSlow(took_s, size):
+                text = f"{size} bytes took {took_s:.1f} s to another copy; see state='log'"
+                self.state.note("state_slow", text, child_id, number, node_id)
+            case Diverged(reason):
+                self._diverge(child, number, reason, now)
+            case WritesLost(epoch, count):
+                text = f"up to {count} answered writes are lost with the old active (acks='active')"
+                self.state.note("writes_lost", f"epoch {epoch}: {text}", child_id, number)
+            case _:
+                raise AssertionError(f"{child_id}#{number} sent {message!r}, as no replica does")
 
     def _renew(
         self, child: Child, number: int, seen: Sighting, epoch: int, sent_at: float, now: float
@@ -384,6 +405,7 @@ class HubMachine:
         if is_named and not seen.leaving and self._holds_authority(now):
             self.state.leases.grant(child.plan.child_id, now)
             self.state.do(SendToReplica(replica, LeaseGranted(epoch, sent_at)))
+            tell_roster(self.state, child, now)
 
     def _holds_authority(self, now: float) -> bool:
         """Was the term read back from the journal recently enough? Law 13."""
@@ -392,11 +414,15 @@ class HubMachine:
     def _report(
         self, child: Child, number: int, seen: Sighting, report: Report, now: float
     ) -> None:
-        before = (seen.is_wired, seen.phase, seen.role, seen.epoch)
+        before = (seen.is_wired, seen.phase, seen.role, seen.epoch, seen.is_built)
         seen.is_wired, seen.is_dialing, seen.dial_failures = True, False, 0
         if _PHASES.index(report.phase) >= _PHASES.index(seen.phase):
             seen.phase, seen.role, seen.epoch = report.phase, report.role, report.epoch
             seen.pid = report.pid
+        seen.is_built = seen.is_built or report.is_built
+        seen.tail, seen.reported_at = report.tail, now
+        if child.plan.child_id in self.state.elections:
+            self.state.touch(child.plan.child_id)
         has_turn = self.state.starting_count < self.settings.replicas_starting_max
         is_left = seen.is_inherited and not seen.is_starting and seen.phase is Phase.STARTING
         if is_left and has_turn:
@@ -409,7 +435,7 @@ class HubMachine:
             seen.build_began_at = now
         if report.phase is Phase.READY:
             self.state.end_starting(seen)
-        if (seen.is_wired, seen.phase, seen.role, seen.epoch) != before:
+        if (seen.is_wired, seen.phase, seen.role, seen.epoch, seen.is_built) != before:
             self.state.touch(child.plan.child_id)
 
     def _release(self, child_id: ChildId, number: int, epoch: int) -> None:
@@ -427,6 +453,17 @@ class HubMachine:
             seen.is_overdue = True
             self.state.touch(child_id)
 
+    def _diverge(self, child: Child, number: int, reason: str, now: float) -> None:
+        """A copy's object is not what the active's is: it is out, and another one is built."""
+        child_id = child.plan.child_id
+        node_id = child.replicas[number].node_id
+        self.state.note("diverged", reason, child_id, number, node_id)
+        if number == child.active:
+            return
+        count_crash(self.state, child, node_id, now)
+        retire(self.state, child, number)
+        self.state.touch(child_id)
+
     def _fence_stray(self, replica: ReplicaId, message: object) -> None:
         """A copy that is out speaks: it must serve no more, whatever it believes."""
         child_id = child_of(replica)
@@ -441,10 +478,16 @@ class HubMachine:
 
     def _settle(self, child_id: ChildId, now: float) -> None:
         child = self.ledger.children.get(child_id)
-        if child is not None:
+        if child is None:
+            self.state.forget_child(child_id)
+        else:
             settle_roles(self.state, child, now)
+            if find_loss(self.state, child, now):
+                for number in list(child.replicas) if not child.is_lost else ():
+                    retire(self.state, child, number)
             settle_copies(self.state, child, now)
             settle_roles(self.state, child, now)
+            settle_set(self.state, child, now)
             self._wake_for_silence(child, now)
         self.requests.settled(child_id, now)
         present = view(self.state, child_id, now)

@@ -55,6 +55,8 @@ class HubState:
     unsettled: dict[ChildId, None] = field(default_factory=dict)
     short: set[ChildId] = field(default_factory=set)
     queued: dict[ChildId, None] = field(default_factory=dict)
+    elections: dict[ChildId, float] = field(default_factory=dict)
+    grace_ends_at: dict[ChildId, float] = field(default_factory=dict)
     timers: list[tuple[float, ChildId]] = field(default_factory=list)
     timed: dict[ChildId, float] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
@@ -230,6 +232,11 @@ class HubState:
     def avoid(self, node_id: NodeId, now: float) -> None:
         """Prefer other nodes for a while: a copy died, fell silent, or found no room here."""
         self.avoided_until[node_id] = now + AVOIDED_S
+
+    def forget_child(self, child_id: ChildId) -> None:
+        """The child is gone; drop what was observed of it as a whole."""
+        self.elections.pop(child_id, None)
+        self.grace_ends_at.pop(child_id, None)
 
     def forget_avoided(self, now: float) -> None:
         """Drop what is over."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from raphub.core.log import START, Entry, Position
 from raphub.core.model import (
     Address,
     ChildId,
@@ -21,16 +23,41 @@ from raphub.core.model import (
     Role,
 )
 from raphub.core.records import Answer, Fact, RequestId
+from raphub.core.shipments import FromActive, FromPassive
 
 # --- Wire messages: from the hub to a replica -------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
+class Roster:
+    """What is recorded of a child whose state is replicated, told to its active.
+
+    `members` is the in-sync set of `version` in `epoch`, `copies` are all copies that listen, and
+    where. No write is answered before the child `is_open`; until then, no copy's state counts.
+    """
+
+    epoch: int
+    version: int
+    members: tuple[ReplicaId, ...]
+    copies: tuple[tuple[ReplicaId, Address], ...]
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TakeRole:
-    """Be `role` in `epoch`. It carries no lease: an active serves only after its own renewal."""
+    """Be `role` in `epoch`. It carries no lease: an active serves only after its own renewal.
+
+    An active whose state is replicated is told its roster with it.
+    """
 
     role: Role
     epoch: int
+    roster: Roster | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TellPosition:
+    """Report at once: an heir is being chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +82,24 @@ class Fenced:
     epoch: int
 
 
-HubMessage = TakeRole | StepDown | LeaseGranted | Fenced
+HubMessage = TakeRole | StepDown | LeaseGranted | Fenced | Roster | TellPosition
 
 # --- Wire messages: from a replica to the hub -------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the replica is: its heartbeat. Sent on each connection, change of phase and renewal."""
+    """What the replica is: its heartbeat. Sent on each connection, change of phase and renewal.
+
+    `is_built` says that its constructor has returned; `tail` is the last write that it holds.
+    """
 
     phase: Phase
     role: Role | None
     epoch: int
     pid: int
+    is_built: bool = True
+    tail: Position = START
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +141,50 @@ class SteppedDown:
     epoch: int
 
 
-ReplicaMessage = Report | BuildFailed | Renew | RoleTaken | RoleOverdue | SteppedDown
+@dataclass(frozen=True, slots=True)
+class SetWanted:
+    """The active asks for the in-sync set `members` in place of the one of `version`."""
+
+    epoch: int
+    version: int
+    members: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentSlow:
+    """A shipment of so many bytes took so long to be acknowledged."""
+
+    took_s: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """The replica's object does not do what the active's did; `reason` tells the story."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WritesLost:
+    """The new active of `epoch` lacks up to `count` writes that may have been acknowledged."""
+
+    epoch: int
+    count: int
+
+
+ReplicaMessage = (
+    Report
+    | BuildFailed
+    | Renew
+    | RoleTaken
+    | RoleOverdue
+    | SteppedDown
+    | SetWanted
+    | ShipmentSlow
+    | Diverged
+    | WritesLost
+)
 
 # --- Events of the hub machine ----------------------------------------------------------------
 
@@ -377,7 +452,115 @@ class BuildRaised:
     reason: str
 
 
-ReplicaEvent = Ticked | FromHub | HubConnected | BuildBegan | Built | BuildRaised | CallbackReturned
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A connection to a passive stands, as this copy asked for."""
+
+    peer: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed:
+    """The connection to a passive broke, or could not be made."""
+
+    peer: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class FromPeer:
+    """Another copy of the child has said something."""
+
+    peer: ReplicaId
+    message: FromActive | FromPassive
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegan:
+    """A call that was admitted enters the user's object."""
+
+    client: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallWrote:
+    """A call admitted in `epoch` has left the user's object. Sizes in bytes; see `log.Entry`."""
+
+    epoch: int
+    client: str
+    number: int
+    settled_below: int
+    answer: Any
+    change: Any
+    answer_bytes: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallRead:
+    """A call has left the user's object, which it did not change."""
+
+    client: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The user's object has taken in every write up to `position`."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The user's object has taken in the snapshot of `position`."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyFailed:
+    """The user's object could not take in a write or a snapshot, or made something else of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """The whole state as of the last write was taken for `peer`; no call ran meanwhile."""
+
+    peer: ReplicaId
+    image: Any
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateBroken:
+    """The active's state cannot be shipped any more; what the last call did to it is not told."""
+
+    reason: str
+
+
+ReplicaEvent = (
+    Ticked
+    | FromHub
+    | HubConnected
+    | BuildBegan
+    | Built
+    | BuildRaised
+    | CallbackReturned
+    | PeerConnected
+    | PeerClosed
+    | FromPeer
+    | CallBegan
+    | CallWrote
+    | CallRead
+    | Applied
+    | Installed
+    | ApplyFailed
+    | SnapshotTaken
+    | StateBroken
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,4 +588,60 @@ class WakeCalls:
     """Calls that wait for this replica to serve should ask again."""
 
 
-ReplicaAction = SendToHub | CallBack | AbandonCallback | WakeCalls
+@dataclass(frozen=True, slots=True)
+class DialPeer:
+    """Connect to a passive; the answer is `PeerConnected` or `PeerClosed`."""
+
+    peer: ReplicaId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpPeer:
+    """End the connection to a passive, if there is one."""
+
+    peer: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class SendToPeer:
+    """Send to another copy, if there is a connection."""
+
+    peer: ReplicaId
+    message: FromActive | FromPassive
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Have the user's object take in these writes, in order; `Applied` follows."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Have the user's object take in the whole state; `Installed` follows."""
+
+    position: Position
+    image: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Take the whole state for a passive between two calls; `SnapshotTaken` follows."""
+
+    peer: ReplicaId
+
+
+ReplicaAction = (
+    SendToHub
+    | CallBack
+    | AbandonCallback
+    | WakeCalls
+    | DialPeer
+    | HangUpPeer
+    | SendToPeer
+    | Apply
+    | Install
+    | TakeSnapshot
+)

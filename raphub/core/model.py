@@ -71,6 +71,28 @@ class Spread(StrEnum):
     STRICT = "strict"
 
 
+class State(StrEnum):
+    """How the state of a child's copies is kept the same."""
+
+    NONE = "none"
+    SNAPSHOT = "snapshot"
+    LOG = "log"
+
+
+class Acks(StrEnum):
+    """When is a write answered: when all in-sync copies have it, or when the active has?"""
+
+    IN_SYNC = "in_sync"
+    ACTIVE = "active"
+
+
+class OnDataLoss(StrEnum):
+    """What follows when no copy that holds the state is left?"""
+
+    STOP = "stop"
+    RESTART_EMPTY = "restart_empty"
+
+
 class DeathProof(StrEnum):
     """What counts as proof that a process is gone, besides an expired lease."""
 
@@ -108,6 +130,12 @@ class ChildPlan:
     label_selector: dict[str, str] = field(default_factory=dict)
     resources: dict[str, float] = field(default_factory=dict)
     job_id: str | None = None
+    state: State = State.NONE
+    acks: Acks = Acks.IN_SYNC
+    min_in_sync: int = 1
+    max_lag_writes: int = 1000
+    start_grace_s: float = 10.0
+    on_data_loss: OnDataLoss = OnDataLoss.STOP
     options: str = "{}"
     payload: bytes = b""
 
@@ -135,6 +163,13 @@ class HubSettings:
     tombstones_max: int = 1000
     distrust_node_fraction: float = 0.5
     pause_suspected_s: float = 1.0
+    ack_timeout_s: float = 0.5
+    read_staleness_s: float = 2.0
+    unapplied_max: int = 10_000
+    log_bytes_max: int = 64 * 1024 * 1024
+    clients_max: int = 10_000
+    answers_per_client_max: int = 10_000
+    answer_bytes_max: int = 1024 * 1024
     death_proof: DeathProof = DeathProof.PORT
     label_selector: dict[str, str] = field(default_factory=dict)
 

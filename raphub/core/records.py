@@ -8,7 +8,7 @@ journal and observes anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import assert_never
 
 from raphub.core.model import (
@@ -133,11 +133,12 @@ class AddressLearned:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPromoted:
-    """The copy is the active of `epoch`."""
+    """The copy is the active of `epoch`; `in_sync` are the copies that hold the state, if any do."""
 
     child_id: ChildId
     number: int
     epoch: int
+    in_sync: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,29 @@ class ReplicaRetired:
 
     child_id: ChildId
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class InSyncChanged:
+    """All and only these copies hold every acknowledged write from now on."""
+
+    child_id: ChildId
+    in_sync: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOpened:
+    """Writes may be answered from now on; before, no copy's state counted."""
+
+    child_id: ChildId
+
+
+@dataclass(frozen=True, slots=True)
+class DataLost:
+    """No copy that held the state is left. The child ends there, or begins anew and empty."""
+
+    child_id: ChildId
+    restart_empty: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +234,10 @@ class ChildKept:
     holder: int | None
     given_up: str | None
     born_epoch: int
+    in_sync: tuple[int, ...] = ()
+    set_version: int = 0
+    is_open: bool = False
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +269,9 @@ Fact = (
     | AddressLearned
     | ReplicaPromoted
     | ReplicaRetired
+    | InSyncChanged
+    | ChildOpened
+    | DataLost
     | LeaseReleased
     | ReplicaForgotten
     | RequestOpened
@@ -269,7 +300,9 @@ class Child:
     """A wanted child. `active` is the number of the copy that the journal names active.
 
     `holder` is the number of the copy that was promoted last, until it is proved to serve no more:
-    all and only what may hold a lease.
+    all and only what may hold a lease. `in_sync` are the numbers of the copies that hold every
+    acknowledged write, of `set_version`, which grows with each change. Until the child `is_open`, no
+    write is acknowledged and no state counts; once `is_lost`, there is none.
     """
 
     plan: ChildPlan
@@ -279,6 +312,10 @@ class Child:
     holder: int | None = None
     given_up: str | None = None
     born_epoch: int = 0
+    in_sync: tuple[int, ...] = ()
+    set_version: int = 0
+    is_open: bool = False
+    is_lost: bool = False
     replicas: dict[int, Placed] = field(default_factory=dict)
 
 
@@ -366,9 +403,18 @@ class Ledger:
                 )
                 if placed is not None:
                     placed.address = address
-            case ReplicaPromoted(child_id, number, epoch):
+            case ReplicaPromoted(child_id, number, epoch, in_sync):
                 child = self.children[child_id]
                 child.active, child.epoch, child.holder = number, epoch, number
+                self._change_set(child, in_sync)
+            case InSyncChanged(child_id, in_sync):
+                if child_id in self.children:
+                    self._change_set(self.children[child_id], in_sync)
+            case ChildOpened(child_id):
+                if child_id in self.children:
+                    self.children[child_id].is_open = True
+            case DataLost(child_id, restart_empty):
+                self._lose(child_id, restart_empty=restart_empty)
             case ReplicaRetired(child_id, number):
                 self._retire(child_id, number)
             case LeaseReleased(child_id):
@@ -394,10 +440,9 @@ class Ledger:
                 self.answers[request.key] = answer
                 while len(self.answers) > self.answers_max:
                     del self.answers[next(iter(self.answers))]
-            case ChildKept(plan, epoch, number, active, holder, given_up, born_epoch):
-                self.children[plan.child_id] = Child(
-                    plan, epoch, number, active, holder, given_up, born_epoch
-                )
+            case ChildKept():
+                kept = {f.name: getattr(fact, f.name) for f in fields(fact)}
+                self.children[fact.plan.child_id] = Child(**kept)
             case RetiredKept(replica, node_id, address):
                 number = split_replica_id(replica)[1]
                 self.retired[replica] = Placed(number, node_id, address)
@@ -423,6 +468,10 @@ class Ledger:
                 child.holder,
                 child.given_up,
                 child.born_epoch,
+                child.in_sync,
+                child.set_version,
+                child.is_open,
+                child.is_lost,
             )
             for placed in child.replicas.values():
                 yield ReplicaPlaced(child.plan.child_id, placed.number, placed.node_id)
@@ -454,6 +503,18 @@ class Ledger:
         self.retired[replica_id(child_id, number)] = placed
         if child.active == number:
             child.active = None
+        if number in child.in_sync:
+            self._change_set(child, tuple(n for n in child.in_sync if n != number))
+
+    def _change_set(self, child: Child, in_sync: tuple[int, ...]) -> None:
+        child.in_sync = in_sync
+        child.set_version += 1
+
+    def _lose(self, child_id: ChildId, *, restart_empty: bool) -> None:
+        child = self.children.get(child_id)
+        if child is not None:
+            self._change_set(child, ())
+            child.is_open, child.is_lost = False, not restart_empty
 
     def _remove_child(self, child_id: ChildId) -> None:
         child = self.children.get(child_id)

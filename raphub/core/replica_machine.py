@@ -1,54 +1,75 @@
 """May this copy serve, and what does it tell the hub and the user's object?
 
-The role and lease half of the data plane. A copy serves while it has taken the ACTIVE role of its
-epoch and its own clock says that the lease of that epoch runs. It obeys the highest term that it
-has seen, and a higher epoch, from whomever it hears of it, ends its serving for good.
+A copy serves while it has taken the ACTIVE role of its epoch and its own clock says that the lease
+of that epoch runs. It obeys the highest term that it has seen, and a higher epoch, from whomever it
+hears of it, ends its serving for good. Where state is replicated, `replication` keeps it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from raphub.core.dedup import Kept
+from raphub.core.log import START
 from raphub.core.messages import (
     AbandonCallback,
+    Applied,
+    ApplyFailed,
     BuildBegan,
     BuildFailed,
     BuildRaised,
     Built,
     CallBack,
     CallbackReturned,
+    CallBegan,
+    CallRead,
+    CallWrote,
+    Diverged,
     Fenced,
     FromHub,
+    FromPeer,
     HubConnected,
     HubMessage,
+    Installed,
     LeaseGranted,
+    PeerClosed,
+    PeerConnected,
     Renew,
     ReplicaAction,
     ReplicaEvent,
     Report,
     RoleOverdue,
     RoleTaken,
+    Roster,
     SendToHub,
+    SendToPeer,
+    SnapshotTaken,
+    StateBroken,
     StepDown,
     SteppedDown,
     TakeRole,
+    TellPosition,
     Ticked,
     WakeCalls,
 )
 from raphub.core.model import Phase, ReplicaId, Role, Signal
+from raphub.core.replication import Admission, Call, Replication
+from raphub.core.shipments import (
+    Acked,
+    Beat,
+    Began,
+    EpochOver,
+    Follow,
+    FromActive,
+    FromPassive,
+    Pulse,
+    Ship,
+    Snapshot,
+    Standing,
+)
 
 NEVER = float("-inf")
-
-
-class Admission(StrEnum):
-    """What becomes of a call that arrives."""
-
-    SERVE = "serve"
-    WAIT = "wait"
-    NOT_ACTIVE = "not_active"
-    STALE = "stale"
 
 
 @dataclass(slots=True)
@@ -67,6 +88,7 @@ class ReplicaMachine:
 
     `is_led` is False where all copies serve without a lease. `told` is the role that the user's
     object was last told; `refused_epoch` is the highest epoch in which this copy will not serve.
+    `left_over` is what an admission decided, to be done with the next event.
     """
 
     replica: ReplicaId
@@ -87,6 +109,9 @@ class ReplicaMachine:
     told: Role | None = None
     callback: RunningCallback | None = None
     failure: str = ""
+    is_built: bool = False
+    replication: Replication | None = None
+    left_over: list[ReplicaAction] = field(default_factory=list)
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -103,6 +128,10 @@ class ReplicaMachine:
         """Could a renewal let this copy serve on in `epoch`?"""
         return self.role is Role.ACTIVE and self.epoch == epoch and epoch > self.refused_epoch
 
+    @property
+    def _is_active(self) -> bool:
+        return self.role is Role.ACTIVE
+
     def admit(self, call_epoch: int, now: float) -> Admission:
         """Decide about a call whose sender believes in `call_epoch`.
 
@@ -110,7 +139,7 @@ class ReplicaMachine:
         lease. A call of a higher epoch proves that the own one is over.
         """
         if self.is_led and call_epoch > self.epoch:
-            self._fence(call_epoch)
+            self.left_over += self._fence(call_epoch)
             return Admission.WAIT
         if self.role is not Role.ACTIVE:
             return Admission.WAIT if self.role is None else Admission.NOT_ACTIVE
@@ -118,10 +147,33 @@ class ReplicaMachine:
             return Admission.STALE
         return Admission.SERVE if self.may_serve(now) else Admission.WAIT
 
+    def admit_call(self, call: Call, now: float) -> tuple[Admission, Kept | None]:
+        """The same, and what the state has to say; with the answer, if the call has one."""
+        verdict = self.admit(call.epoch, now)
+        if verdict is not Admission.SERVE or self.replication is None:
+            return verdict, None
+        return self.replication.admit(call)
+
+    def may_release(self, epoch: int, seq: int, now: float) -> bool:
+        """May an answer of `epoch` be let go that reflects the writes up to `seq`?"""
+        is_safe = self.replication is None or self.replication.may_release(seq)
+        return is_safe and self.may_answer(epoch, now)
+
+    def may_read(self, now: float, max_lag_writes: int | None) -> bool:
+        """May this passive answer a read that tolerates so many missing writes?"""
+        if self.replication is None or self.phase is not Phase.READY:
+            return False
+        is_passive = self.role is not Role.ACTIVE
+        return is_passive and self.replication.following.may_read(now, max_lag_writes)
+
     # --- events -------------------------------------------------------------------------------
 
     def handle(self, event: ReplicaEvent, now: float) -> list[ReplicaAction]:
         """Decide what follows from the event. Total: stale and repeated ones change nothing."""
+        left_over, self.left_over = self.left_over, []
+        return [*left_over, *self._decide(event, now)]
+
+    def _decide(self, event: ReplicaEvent, now: float) -> list[ReplicaAction]:  # noqa: C901, PLR0911, PLR0912 - one case an event is the clearest
         match event:
             case Ticked():
                 return self._tick(now)
@@ -139,13 +191,29 @@ class ReplicaMachine:
                 self.phase = Phase.BUILDING
                 return [self._report()]
             case Built():
-                self.phase = Phase.READY
-                return [self._report()]
+                self.is_built = True
+                if self.replication is None:
+                    self.phase = Phase.READY
+                    return [self._report()]
+                return [self._report(), *self.replication.following.built()]
             case BuildRaised(reason):
                 self.failure = reason
                 return [self._report()]
             case CallbackReturned():
                 return self._end_callback(event, now)
+            case FromPeer(peer, message):
+                return self._hear_peer(peer, message, now)
+            case PeerConnected() | PeerClosed() | SnapshotTaken():
+                return self._ship(event, now)
+            case CallBegan() | CallWrote() | CallRead():
+                return self._follow_call(event, now)
+            case Applied() | Installed():
+                return self._take_in(event, now)
+            case ApplyFailed(reason):
+                stepped_down = self._step_down(self.epoch, now) if self._is_active else []
+                return [SendToHub(Diverged(reason)), *stepped_down]
+            case StateBroken():
+                return self._step_down(self.epoch, now) if self._is_active else []
             case _:
                 assert_never(event)
 
@@ -161,19 +229,26 @@ class ReplicaMachine:
                 actions.append(SendToHub(RoleOverdue(running.role, running.epoch)))
             if ran_s > 2 * self.role_deadline_s:
                 actions += self._abandon_callback(running, now)
+        if self.replication is not None:
+            half = self.replication.shipping or self.replication.following
+            actions += half.tick(now)
         return actions
 
     def _obey(self, message: HubMessage, now: float) -> list[ReplicaAction]:
         match message:
-            case TakeRole(role, epoch):
-                return self._take_role(role, epoch, now)
+            case TakeRole(role, epoch, roster):
+                return self._take_role(role, epoch, roster, now)
             case StepDown(epoch):
                 return self._step_down(epoch, now)
             case LeaseGranted(epoch, sent_at):
                 return self._take_lease(epoch, sent_at, now)
             case Fenced(epoch):
-                self._fence(epoch)
-                return []
+                return self._fence(epoch)
+            case Roster():
+                shipping = None if self.replication is None else self.replication.shipping
+                return [] if shipping is None else shipping.take_roster(message, now)
+            case TellPosition():
+                return [self._report()]
             case _:
                 assert_never(message)
 
@@ -197,19 +272,20 @@ class ReplicaMachine:
         self.lease_until = max(self.lease_until, sent_at_s + self.lease_duration_s)
         return [WakeCalls()] if not could_serve else []
 
-    def _fence(self, epoch: int) -> None:
+    def _fence(self, epoch: int) -> list[ReplicaAction]:
         """Never serve again in any epoch below this one."""
         self.refused_epoch = max(self.refused_epoch, epoch - 1)
         if self.is_led and self.role is Role.ACTIVE and self.epoch <= self.refused_epoch:
-            self._leave_service()
-
-    def _leave_service(self) -> None:
-        self.role, self.is_taken, self.lease_until = Role.PASSIVE, False, NEVER
+            self.role, self.is_taken, self.lease_until = Role.PASSIVE, False, NEVER
+            return [] if self.replication is None else [*self.replication.end(), WakeCalls()]
+        return []
 
     # --- role ---------------------------------------------------------------------------------
 
-    def _take_role(self, role: Role, epoch: int, now: float) -> list[ReplicaAction]:
-        if self.phase is not Phase.READY or epoch < self.epoch:
+    def _take_role(
+        self, role: Role, epoch: int, roster: Roster | None, now: float
+    ) -> list[ReplicaAction]:
+        if epoch < self.epoch or not self._may_take(role, roster):
             return []
         if role is Role.ACTIVE and epoch <= self.refused_epoch and self.is_led:
             # Whoever asks does not know that this copy has stepped down: an earlier hub actor
@@ -222,30 +298,58 @@ class ReplicaMachine:
         if epoch != self.epoch:
             self.lease_until = NEVER
         self.role, self.epoch, self.is_taken = role, epoch, False
-        actions = self._tell_object(now)
+        actions = self._change_half(roster, now)
+        actions += self._tell_object(now)
         if role is Role.ACTIVE and self.is_led:
             actions += self._beat(now)
         return actions
+
+    def _may_take(self, role: Role, roster: Roster | None) -> bool:
+        """Is there an object, with a state that counts where one is wanted?"""
+        if self.replication is None or role is Role.PASSIVE:
+            return self.phase is Phase.READY
+        return self.is_built and roster is not None and self.replication.may_begin(roster)
+
+    def _change_half(self, roster: Roster | None, now: float) -> list[ReplicaAction]:
+        """Ship from now on, or follow."""
+        if self.replication is None:
+            return []
+        actions = self.replication.end()
+        if self.role is Role.ACTIVE and roster is not None:
+            actions += self.replication.begin(roster, now)
+            actions += self._become_ready()
+        return actions
+
+    def _become_ready(self) -> list[ReplicaAction]:
+        if self.phase is Phase.READY or not self.is_built:
+            return []
+        self.phase = Phase.READY
+        return [self._report()]
 
     def _step_down(self, epoch: int, now: float) -> list[ReplicaAction]:
         """Stop serving first and say so; what the user's object makes of it is not awaited."""
         if epoch < self.epoch:
             return []
-        self._fence(epoch + 1)
-        actions: list[ReplicaAction] = [SendToHub(SteppedDown(epoch))]
+        actions = [*self._fence(epoch + 1), SendToHub(SteppedDown(epoch))]
         if self.role is Role.PASSIVE and not self.is_taken:
             actions += self._tell_object(now)
         return actions
 
     def _tell_object(self, now: float) -> list[ReplicaAction]:
         """Have the user's object told its role, unless it was, or is not to be told this one."""
-        if self.role is None or self.callback is not None:
+        if self.role is None or self.callback is not None or not self._is_caught_up():
             return []
         if self.told is self.role or not self.signal.tells(self.role):
             self.told = self.role
             return self._have_taken("")
         self.callback = RunningCallback(self.role, self.epoch, now)
         return [CallBack(self.role, self.epoch)]
+
+    def _is_caught_up(self) -> bool:
+        """An active has in its object all that it holds before it is told its role."""
+        if self.replication is None or self.role is not Role.ACTIVE or self.is_taken:
+            return True
+        return self.replication.holding.is_caught_up
 
     def _end_callback(self, returned: CallbackReturned, now: float) -> list[ReplicaAction]:
         running = self.callback
@@ -268,8 +372,86 @@ class ReplicaMachine:
         self.is_taken = True
         return [SendToHub(RoleTaken(self.role, self.epoch, trouble)), WakeCalls()]
 
+    # --- state --------------------------------------------------------------------------------
+
+    def _hear_peer(
+        self, peer: ReplicaId, message: FromActive | FromPassive, now: float
+    ) -> list[ReplicaAction]:
+        """Another copy speaks, and a higher epoch ends a lower one, whoever tells of it."""
+        if self.replication is None:
+            return []
+        match message:
+            case Follow() | Ship() | Snapshot() | Beat() | Began():
+                known = max(self.epoch, self.refused_epoch + 1, self.replication.following.epoch)
+                if message.epoch < known:
+                    return [SendToPeer(peer, EpochOver(known))]
+                actions = self._fence(message.epoch)
+                return [*actions, *self._follow(peer, message)]
+            case EpochOver(epoch):
+                return self._fence(epoch)
+            case Standing() | Acked() | Pulse():
+                shipping = self.replication.shipping
+                return [] if shipping is None else shipping.receive(peer, message, now)
+            case _:
+                assert_never(message)
+
+    def _follow(self, peer: ReplicaId, message: FromActive) -> list[ReplicaAction]:
+        assert self.replication is not None
+        if self.replication.shipping is not None:
+            return []
+        return self.replication.following.receive(peer, message)
+
+    def _ship(
+        self, event: PeerConnected | PeerClosed | SnapshotTaken, now: float
+    ) -> list[ReplicaAction]:
+        shipping = None if self.replication is None else self.replication.shipping
+        if shipping is None:
+            return []
+        match event:
+            case PeerConnected(peer):
+                return shipping.connected(peer)
+            case PeerClosed(peer):
+                return shipping.closed(peer, now)
+            case SnapshotTaken(peer, image, size):
+                return shipping.snapshot_taken(peer, image, size, now)
+            case _:
+                assert_never(event)
+
+    def _follow_call(
+        self, event: CallBegan | CallWrote | CallRead, now: float
+    ) -> list[ReplicaAction]:
+        replication = self.replication
+        if replication is None:
+            return []
+        match event:
+            case CallBegan():
+                return replication.began(event)
+            case CallWrote():
+                return replication.wrote(event, now)
+            case CallRead(client, number):
+                replication.ended(client, number)
+                return []
+            case _:
+                assert_never(event)
+
+    def _take_in(self, event: Applied | Installed, now: float) -> list[ReplicaAction]:
+        """The object has taken something in; perhaps that was all, and the copy is ready."""
+        replication = self.replication
+        if replication is None:
+            return []
+        if isinstance(event, Applied):
+            actions = replication.applied(event.position)
+        else:
+            actions = replication.installed(event.position)
+        if replication.holding.has_state:
+            actions += self._become_ready()
+        if self.role is Role.ACTIVE and not self.is_taken:
+            actions += self._tell_object(now)
+        return actions
+
     def _report(self) -> ReplicaAction:
         if self.failure:
             return SendToHub(BuildFailed(self.failure))
         role = self.role if self.is_taken else None
-        return SendToHub(Report(self.phase, role, self.epoch, self.pid))
+        tail = START if self.replication is None else self.replication.holding.log.tail
+        return SendToHub(Report(self.phase, role, self.epoch, self.pid, self.is_built, tail))

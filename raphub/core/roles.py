@@ -8,6 +8,13 @@ is a matter of time and of trust in silence. An active that works is never moved
 from __future__ import annotations
 
 from raphub.core.hub_state import HubState, is_led, is_role_taken, role_of
+from raphub.core.in_sync import (
+    is_elected,
+    is_replicated,
+    may_inherit,
+    roster,
+    set_after_promotion,
+)
 from raphub.core.messages import SendToReplica, StepDown, StopReplica, TakeRole
 from raphub.core.model import Role, replica_id
 from raphub.core.records import Child, Placed, ReplicaPromoted, ReplicaRetired
@@ -19,6 +26,8 @@ ASK_AGAIN_S = 1.0
 
 def settle_roles(state: HubState, child: Child, now: float) -> None:
     """Give the child an active if it needs and may have one, and tell every copy its role."""
+    if child.is_lost:
+        return
     if is_led(child):
         _settle_active(state, child, now)
     else:
@@ -63,6 +72,7 @@ def _settle_active(state: HubState, child: Child, now: float) -> None:
     if child.active is not None:
         active_seen = state.sighting(replica_id(child_id, child.active), now)
         if not is_out(state, child, active_seen, now):
+            state.elections.pop(child_id, None)
             _consider_leaving(state, child, active_seen, now)
             return
     heir = _choose_heir(state, child, now)
@@ -73,26 +83,27 @@ def _settle_active(state: HubState, child: Child, now: float) -> None:
     if not may_promote(state, child, now):
         state.wake_at(child_id, state.leases.ends_at(child_id))
         return
-    _promote(state, child, heir, now)
+    if is_elected(state, child, may_inherit(state, child, now), now):
+        _promote(state, child, heir, now)
 
 
 def _choose_heir(state: HubState, child: Child, now: float) -> Placed | None:
     """The copy to promote: ready, on a node that Ray sees, told before others, oldest first.
 
-    An active that has stepped down with nobody to follow it is the last choice.
+    An active that has stepped down with nobody to follow it is the last choice. Where state is
+    replicated, the heir holds it, and of several the most advanced one is taken.
     """
-    ready = [
-        (placed, seen)
-        for placed, seen in state.copies(child, now)
-        if seen.is_ready and not state.is_silent(seen, now)
-    ]
-    if not ready:
+    candidates = may_inherit(state, child, now)
+    if not candidates:
         return None
     heir, _ = min(
-        ready,
+        candidates,
         key=lambda copy: (
             copy[0].number == child.active,
             copy[0].node_id not in state.nodes,
+            not copy[1].is_ready,
+            -copy[1].tail.epoch,
+            -copy[1].tail.seq,
             copy[1].role is None,
             copy[0].number,
         ),
@@ -107,7 +118,8 @@ def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
         state.avoid(child.replicas[old].node_id, now)
         retire(state, child, old)
     epoch = child.epoch + 1
-    state.record(ReplicaPromoted(child_id, heir.number, epoch))
+    in_sync = set_after_promotion(child, heir.number)
+    state.record(ReplicaPromoted(child_id, heir.number, epoch, in_sync))
     seen = state.sighting(replica_id(child_id, heir.number), now)
     seen.leaving = seen.is_overdue = False
     seen.leave_asked_at = NOT_YET
@@ -163,7 +175,8 @@ def _tell_role(state: HubState, child: Child, placed: Placed, seen: Sighting, no
     becomes it is never told passive first.
     """
     role = role_of(child, placed.number)
-    if not seen.is_ready or seen.leaving or is_role_taken(child, placed, seen):
+    is_first = role is Role.ACTIVE and is_replicated(child) and seen.is_built and seen.is_wired
+    if not (seen.is_ready or is_first) or seen.leaving or is_role_taken(child, placed, seen):
         return
     if role is Role.PASSIVE and child.active is None:
         return
@@ -174,5 +187,9 @@ def _tell_role(state: HubState, child: Child, placed: Placed, seen: Sighting, no
         state.wake_at(child.plan.child_id, seen.asked_at + ASK_AGAIN_S)
         return
     seen.asked_at = now
-    state.do(SendToReplica(replica_id(child.plan.child_id, placed.number), TakeRole(*asked)))
+    known = None
+    if role is Role.ACTIVE and is_replicated(child):
+        known = seen.told_roster = roster(child)
+    order = TakeRole(role, child.epoch, known)
+    state.do(SendToReplica(replica_id(child.plan.child_id, placed.number), order))
     state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from raphub.core.log import START, Position
+from raphub.core.messages import Roster
 from raphub.core.model import ChildId, HubSettings, NodeId, Phase, Role
 
 NEVER = float("-inf")
@@ -41,6 +43,10 @@ class Sighting:
     is_gone: bool = False
     is_starting: bool = False
     is_overdue: bool = False
+    is_built: bool = False
+    tail: Position = START
+    reported_at: float = NEVER
+    told_roster: Roster | None = None
     leaving: bool = False
     leave_asked_at: float = NOT_YET
     asked_role: tuple[Role, int] | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from raphub.core.copies import is_colocated
 from raphub.core.hub_state import HubState, is_led, is_role_taken, role_of
+from raphub.core.in_sync import is_in_sync
 from raphub.core.model import ChildId, ChildPlan, Health, NodeId, Phase, ReplicaId, Role, replica_id
 from raphub.core.records import Child, Placed
 from raphub.core.roles import is_out
@@ -26,6 +27,8 @@ class ReplicaView:
     epoch: int
     pid: int
     is_settled: bool
+    is_in_sync: bool
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,13 @@ def view(state: HubState, child_id: ChildId, now: float) -> ChildView | None:
 
 
 def is_complete(state: HubState, child: Child, now: float) -> bool:
-    """Are all wanted copies up, each with its role?"""
+    """Are all wanted copies up, each with its role, or were writes let in without them?"""
+    if child.is_lost or (child.is_open and len(child.in_sync) < state.wanted(child)):
+        return True
     settled = [
         (placed, seen)
         for placed, seen in state.counted(child, now)
-        if seen.is_ready and is_role_taken(child, placed, seen)
+        if seen.is_ready and is_role_taken(child, placed, seen) and is_in_sync(child, placed.number)
     ]
     return (
         len(settled) >= state.wanted(child) > 0
@@ -87,6 +92,8 @@ def _replica_view(child: Child, placed: Placed, seen: Sighting) -> ReplicaView:
         seen.epoch,
         seen.pid,
         is_role_taken(child, placed, seen),
+        is_in_sync(child, placed.number) and seen.is_ready,
+        seen.tail.seq,
     )
 
 
@@ -99,7 +106,9 @@ def _health(
         placed = child.replicas[child.active]
         out = is_led(child) and is_out(state, child, seen, now)
         serving = is_role_taken(child, placed, seen) and not out
-    ready = sum(1 for _, seen in counted if seen.is_ready)
+    if child.is_lost:
+        return Health.LOST, "no copy that held the state is left"
+    ready = sum(1 for p, seen in counted if seen.is_ready and is_in_sync(child, p.number))
     if not serving:
         if child.given_up is not None:
             return Health.STOPPED, child.given_up

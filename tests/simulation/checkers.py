@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from raphub.core.hub_state import HubState, is_led
 from raphub.core.journal import Entry, index_of
+from raphub.core.log import Position
 from raphub.core.messages import LeaseGranted, SendToReplica
 from raphub.core.model import (
+    Acks,
     ChildId,
     DeathProof,
     Model,
@@ -20,11 +22,13 @@ from raphub.core.model import (
     Phase,
     ReplicaId,
     Signal,
+    State,
     replica_id,
 )
 from raphub.core.records import (
     Child,
     ChildRemoved,
+    DataLost,
     Fact,
     LeaseReleased,
     Ledger,
@@ -35,6 +39,8 @@ from raphub.core.records import (
     RequestOpened,
     TermClaimed,
 )
+from raphub.core.replication import Call
+from raphub.core.shipping import Link
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -71,6 +77,8 @@ class Checkers:
     claimed_at: dict[int, float] = field(default_factory=dict)
     answers: dict[tuple[str, int], object] = field(default_factory=dict)
     opened: set[tuple[str, int]] = field(default_factory=set)
+    deaths: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    alone_since: dict[str, float] = field(default_factory=dict)
     next_index: int = 0
 
     # --- what comes to rest -------------------------------------------------------------------
@@ -91,6 +99,14 @@ class Checkers:
                 raise LawBrokenError("13", f"term {entry.term} records {fact} after {highest}")
             self._check_fact(fact)
             self.truth.apply(fact)
+            if (child_id := getattr(fact, "child_id", None)) in self.truth.children:
+                self._see_set(child_id)
+
+    def _see_set(self, child_id: ChildId) -> None:
+        if len(self.truth.children[child_id].in_sync) >= 2:
+            self.alone_since.pop(child_id, None)
+        else:
+            self.alone_since.setdefault(child_id, self.world.now)
 
     def _check_fact(self, fact: Fact) -> None:
         match fact:
@@ -104,6 +120,8 @@ class Checkers:
                 self._check_last_ready(child_id, number)
             case LeaseReleased(child_id):
                 self._check_release(child_id)
+            case DataLost(child_id):
+                self._check_loss(child_id)
             case ChildRemoved(child_id):
                 self.actives.pop(child_id, None)
             case RequestOpened(request):
@@ -129,12 +147,21 @@ class Checkers:
                 raise LawBrokenError(
                     "4", f"{child_id}#{number} is promoted while {process.replica} may serve"
                 )
+        self._check_heir(child, number)
         old = self.actives.get(child_id, number)
         self.actives[child_id] = number
         if old != number:
             process = self.cluster.processes[replica_id(child.plan.child_id, old)]
             self._check_sticky(process)
             self._check_demoted(process, child.epoch)
+
+    def _check_heir(self, child: Child, number: int) -> None:
+        """Only a copy that holds the state is promoted, once any state counts (law 2)."""
+        is_member = number in child.in_sync or child.plan.state is State.NONE
+        if child.is_open and not is_member:
+            raise LawBrokenError(
+                "2", f"{child.plan.child_id}#{number} is promoted without the state"
+            )
 
     def _check_release(self, child_id: str) -> None:
         """What is taken for a proof that the holder serves no more has to be one (law 4)."""
@@ -145,6 +172,17 @@ class Checkers:
                 raise LawBrokenError("4", f"{process.replica} is released, and may serve")
             if self.cluster.settings.death_proof is DeathProof.LEASE and not process.stepped_down:
                 raise LawBrokenError("4", f"{process.replica} is released without its word")
+
+    def _check_loss(self, child_id: str) -> None:
+        """The faults spare one copy that holds the state, but Ray may call its node dead (law 2)."""
+        child = self.truth.children[ChildId(child_id)]
+        members = [replica_id(child.plan.child_id, number) for number in child.in_sync]
+        for process in map(self.cluster.processes.__getitem__, members):
+            if process.is_alive and process.node.ray_sees:
+                raise LawBrokenError(
+                    "2", f"{child_id} is taken for lost, and {process.replica} lives"
+                )
+        self.world.totals["losses"] += 1
 
     def _check_demoted(self, old: Process, epoch: int) -> None:
         """An active that can be reached has acknowledged before another one follows (law 10)."""
@@ -258,6 +296,71 @@ class Checkers:
                 f"{process.replica} answers in epoch {epoch} after {last_copy} in {last_epoch}",
             )
         self.acked[process.plan.child_id] = epoch, process.replica
+
+    # --- state --------------------------------------------------------------------------------
+
+    def releases(self, process: Process, position: Position) -> None:
+        """Everybody whom the journal names holds what an answer reflects (laws 2 and 8)."""
+        self.world.totals["releases"] += 1
+        child = self.truth.children.get(process.plan.child_id)
+        if (
+            child is None
+            or process.plan.acks is Acks.ACTIVE
+            or child.epoch != process.machine.epoch
+        ):
+            return
+        for number in child.in_sync:
+            replica = replica_id(child.plan.child_id, number)
+            other = self.cluster.processes[replica].machine.replication
+            own = process.machine.replication
+            assert other is not None
+            assert own is not None
+            log = other.holding.log
+            place = own.holding.log.position_of(position.seq)
+            is_held = log.floor.seq >= position.seq or (
+                log.tail.seq >= position.seq if place is None else log.holds(place)
+            )
+            if not is_held:
+                story = f"{process.replica} answers at {position}, and {replica} has {log.tail}"
+                raise LawBrokenError("8", story)
+
+    def applies(self, process: Process, length: int, place: int) -> None:
+        """Writes reach the object in order, each once (law 3)."""
+        if length != place:
+            raise LawBrokenError("3", f"{process.replica} applies write {place} after {length}")
+
+    def runs(self, process: Process, call: Call) -> None:
+        """A call in which a copy died runs once more, while another copy stands by (law 15)."""
+        key = (process.plan.child_id, call.client, call.number)
+        deaths = self.deaths.get(key, 0)
+        child = self.truth.children.get(process.plan.child_id)
+        if deaths > 1:
+            raise LawBrokenError("15", f"{key} runs though {deaths} copies died in it")
+        # The active may not have been told yet that the other one is out.
+        alone_for_s = self.world.now - self.alone_since.get(process.plan.child_id, self.world.now)
+        if child is not None and deaths and alone_for_s > EXCUSED_FOR_S:
+            raise LawBrokenError("15", f"{key} runs again, and no other copy stands by")
+
+    def dies_in(self, process: Process, call: Call) -> None:
+        """The copy dies while a call runs in it, and its kernel still tells the others so."""
+        replication = process.machine.replication
+        if replication is None or replication.shipping is None or not process.node.has_kernel:
+            return
+        shipping = replication.shipping
+        told = [shipping.followers.get(replica) for replica in shipping.awaited()]
+        is_told = all(
+            follower is not None
+            and follower.link is Link.FED
+            and follower.replica in process.data.dialled
+            and self.cluster.processes[follower.replica].runs
+            and self.world.arrives(
+                process.node.name, self.cluster.processes[follower.replica].node.name
+            )
+            for follower in told
+        )
+        if is_told and told:
+            key = (process.plan.child_id, call.client, call.number)
+            self.deaths[key] = self.deaths.get(key, 0) + 1
 
     # --- what lives of the hub do -------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from raphub.core.calls import Attempt, News, Next, Outcome
 from raphub.core.messages import ChildrenRequested, StopRequested
 from raphub.core.model import ChildId, ChildPlan, ReplicaId
 from raphub.core.records import Answer, RequestId
-from raphub.core.replica_machine import Admission
+from raphub.core.replication import Admission
 from raphub.core.views import ChildView
 from tests.simulation.checkers import Checkers, LawBrokenError
 from tests.simulation.cluster import Cluster, Process

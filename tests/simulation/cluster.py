@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from raphub.core.holding import state_bounds
 from raphub.core.messages import (
     AbandonCallback,
     BuildBegan,
@@ -22,8 +23,20 @@ from raphub.core.messages import (
     SteppedDown,
     Ticked,
 )
-from raphub.core.model import ChildPlan, HubSettings, Model, Node, NodeId, ReplicaId
+from raphub.core.model import (
+    ChildPlan,
+    HubSettings,
+    Model,
+    Node,
+    NodeId,
+    Phase,
+    ReplicaId,
+    State,
+    replica_id,
+)
 from raphub.core.replica_machine import ReplicaMachine
+from raphub.core.replication import Replication
+from tests.simulation.copy_data import CopyData
 from tests.simulation.world import HEAD, World
 
 if TYPE_CHECKING:
@@ -76,8 +89,11 @@ class Process:
     had_lease: bool = False
     stepped_down: bool = False
 
+    data: CopyData = field(init=False)
+
     def __post_init__(self) -> None:
         self.clock = self.world.clock()
+        self.data = CopyData(self.world, self)
 
     @property
     def runs(self) -> bool:
@@ -106,8 +122,6 @@ class Process:
             if not isinstance(event, Ticked):
                 self.waiting.append(event)
             return
-        if isinstance(event, Built):
-            self.ready_at = self.world.now
         waiting, self.waiting = self.waiting, []
         for one in (*waiting, event):
             for action in self._decide(one):
@@ -118,6 +132,10 @@ class Process:
                         self._call_back(action)
                     case AbandonCallback():
                         self.world.totals["abandoned callbacks"] += 1
+                    case _:
+                        self.data.do(action)
+        if self.machine.phase is Phase.READY:
+            self.ready_at = min(self.ready_at, self.world.now)
         self._watch_lease()
         self.cluster.checkers.after_replica(self)
 
@@ -178,6 +196,7 @@ class Process:
         self.is_alive = False
         self.died_at = self.world.now
         self.lose_links()
+        self.data.die()
 
     def lose_links(self) -> None:
         """All connections break; where the kernel lives, the other ends are told."""
@@ -265,11 +284,21 @@ class Cluster:
                 lease_duration_s=self.settings.lease_duration_s,
                 lease_renewal_s=self.settings.lease_renewal_s,
                 role_deadline_s=self.settings.role_deadline_s,
+                replication=self._replication(replica, plan),
             ),
         )
         self.processes[replica] = process
         process.tick()
         return process
+
+    def _replication(self, replica: ReplicaId, plan: ChildPlan) -> Replication | None:
+        if plan.state is State.NONE:
+            return None
+        bounds = replace(
+            state_bounds(self.settings, plan), log_entries_max=6, log_bytes_max=200, unapplied_max=4
+        )
+        slow_s = self.settings.lease_duration_s / 3
+        return Replication(replica, bounds, plan.acks, plan.min_in_sync, slow_s)
 
     def build(self, process: Process) -> None:
         """The user's constructor runs, once; a bad class never gets through it."""
@@ -293,12 +322,30 @@ class Cluster:
         node.ray_sees = False
         self.tell_nodes()
 
+    def may_lose(self, lost: list[Process]) -> bool:
+        """Would a copy of every child be left that holds its state?"""
+        for child in self.checkers.truth.children.values():
+            members = [replica_id(child.plan.child_id, number) for number in child.in_sync]
+            holders = [self.processes[replica] for replica in members]
+            for process in lost:
+                # What a dying active has asked for may be recorded after its death.
+                replication = process.machine.replication
+                if process in holders and replication and replication.shipping:
+                    wanted = replication.shipping.wanted or members
+                    holders = [p for p in holders if p.replica in wanted]
+            if holders and not any(p.is_alive and p not in lost for p in holders):
+                return False
+        return True
+
     def slander(self, node: SimNode, for_s: float) -> None:
         """Ray calls a working node dead. When it is heard again, its raylet ends its workers."""
         node.ray_sees = False
         self.tell_nodes()
 
         def heard_again() -> None:
+            if not self.may_lose(list(self.on(node))):
+                self.world.at(1.0, heard_again)
+                return
             node.is_up = False
             for process in self.on(node):
                 process.die()

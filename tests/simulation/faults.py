@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raphub.core.model import ChildId, ChildPlan
+from raphub.core.model import ChildId, ChildPlan, State
 from tests.simulation.clients import Requester
 from tests.simulation.cluster import Cluster, Process, SimNode
 from tests.simulation.hub_life import HubLife
@@ -68,7 +68,7 @@ class Faults:
     def kill_process(self) -> None:
         """SIGKILL."""
         process = self._process()
-        if process is not None:
+        if process is not None and self.cluster.may_lose([process]):
             self.world.note("fault: kill", process.replica)
             process.die()
 
@@ -101,7 +101,7 @@ class Faults:
 
     def _lose_node(self, *, with_kernel: bool) -> None:
         node = self._node()
-        if node is not None:
+        if node is not None and self.cluster.may_lose(list(self.cluster.on(node))):
             self.world.note("fault: node", node.name, "vanishes" if with_kernel else "is killed")
             self.cluster.kill_node(node, with_kernel=with_kernel)
             self._keep_enough()
@@ -220,6 +220,8 @@ class Faults:
     def restart_child(self) -> None:
         """Stop a child and start it again, without waiting for the one before the other."""
         plan = self.world.chance.choice(self.scenario.plans)
+        if plan.state is not State.NONE:
+            return
         self.world.note("fault: restart child", plan.child_id)
         requester = self._requester()
         requester.stop(plan.child_id)

@@ -1,6 +1,7 @@
 """In what circumstances does a seeded run go: with which settings, and which children?
 
-Half of the seeds live with the plain ones. The others mix what a hub can be told to do.
+Every other seed has children whose state is replicated. Of the rest, half live with the plain
+settings, and the others mix what a hub can be told to do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 from dataclasses import dataclass, replace
 
 from raphub.core.model import (
+    Acks,
     ChildId,
     ChildPlan,
     DeathProof,
@@ -16,6 +18,7 @@ from raphub.core.model import (
     Model,
     Signal,
     Spread,
+    State,
 )
 
 PLAIN_SETTINGS = HubSettings(
@@ -47,6 +50,8 @@ PLAIN = Scenario()
 def scenario(seed: int) -> Scenario:
     """The circumstances of a seed."""
     chance = random.Random(f"circumstances of {seed}")
+    if seed % 2:
+        return _with_state(chance)
     if chance.random() < 0.5:
         return PLAIN
     settings = replace(
@@ -65,4 +70,26 @@ def scenario(seed: int) -> Scenario:
     ]
     if chance.random() < 0.3:
         plans.append(ChildPlan(ChildId("d"), factor=None))
+    return Scenario(settings, tuple(plans))
+
+
+def _with_state(chance: random.Random) -> Scenario:
+    settings = replace(
+        PLAIN_SETTINGS,
+        replicas_starting_max=chance.choice([2, 16]),
+        answers_per_client_max=chance.choice([8, 1000]),
+    )
+    plans = [
+        ChildPlan(ChildId("s"), factor=2, state=State.SNAPSHOT, start_grace_s=3.0),
+        ChildPlan(
+            ChildId("t"),
+            factor=3,
+            state=State.LOG,
+            min_in_sync=chance.choice([1, 2]),
+            start_grace_s=3.0,
+        ),
+    ]
+    if chance.random() < 0.3:
+        acks = ChildPlan(ChildId("u"), factor=2, state=State.SNAPSHOT, acks=Acks.ACTIVE)
+        plans.append(replace(acks, max_lag_writes=5, start_grace_s=3.0))
     return Scenario(settings, tuple(plans))

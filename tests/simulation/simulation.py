@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from raphub.core.model import ChildPlan, Model, Phase, Role
+from raphub.core.model import Acks, ChildPlan, Health, Model, Phase, Role, State
 from raphub.core.records import Answer, Ledger, RequestId
 from raphub.core.views import ChildView
+from raphub.testing.history import History, check
 from tests.simulation.checkers import Checkers, LawBrokenError
 from tests.simulation.clients import Caller, Requester
-from tests.simulation.cluster import Cluster
+from tests.simulation.cluster import Cluster, Process
 from tests.simulation.faults import Faults
 from tests.simulation.hub_life import HubLife
 from tests.simulation.scenario import Scenario, scenario
 from tests.simulation.store import Store
 from tests.simulation.world import World
+from tests.simulation.writers import Writer
 
+WRITERS = 3
 STORM_S = 40.0
 CALM_S = 60.0
 NODES = 4
@@ -45,6 +48,16 @@ class Simulation:
         self.cluster.checkers = self.checkers
         self.store.watchers.append(self.checkers.at_rest)
         self.caller = Caller(self.world, self.cluster, self.checkers)
+        self.histories = {
+            plan.child_id: History(clock=lambda: self.world.now)
+            for plan in self.scenario.plans
+            if plan.state is not State.NONE
+        }
+        self.writers = [
+            Writer(self.world, self.cluster, history, child_id, f"{child_id}-w{number}")
+            for child_id, history in self.histories.items()
+            for number in range(WRITERS)
+        ]
         self.requester = Requester(self.world, self.cluster, "client")
         self.rival = Requester(self.world, self.cluster, "rival")
 
@@ -55,6 +68,8 @@ class Simulation:
         self.begin_life()
         self.requester.start(*self.scenario.plans)
         self.caller.keep_calling()
+        for writer in self.writers:
+            writer.keep_writing()
         self._keep_checking()
         faults = Faults(
             self.world,
@@ -91,7 +106,12 @@ class Simulation:
 
     def _publish(self, life: HubLife, child_id: str, view: ChildView | None) -> None:
         if life is self.cluster.lives[-1]:
-            self.world.at(self.world.delay_s(), lambda: self.caller.told(child_id, view))
+            told = [w.told for w in self.writers if w.child_id == child_id]
+            if told:
+                for one in told:
+                    self.world.at(self.world.delay_s(), lambda one=one: one(view))  # type: ignore[misc]
+            else:
+                self.world.at(self.world.delay_s(), lambda: self.caller.told(child_id, view))
 
     def _reply(self, request: RequestId, answer: Answer) -> None:
         requester = self.rival if request.client == self.rival.name else self.requester
@@ -145,10 +165,29 @@ class Simulation:
         if strays:
             raise LawBrokenError("11", f"left over: {strays}")
 
+    def _check_history(self, plan: ChildPlan, active: Process) -> None:
+        """All that was answered fits one list that nobody ever lost or doubled."""
+        waiting = [w.lane.waiting for w in self.writers if w.child_id == plan.child_id]
+        if any(waiting):
+            raise LawBrokenError("11", f"not answered: {waiting}")
+        items = active.data.items
+        self.world.totals["writes"] += len(items)
+        if plan.acks is Acks.ACTIVE:
+            if len(set(items)) != len(items):
+                raise LawBrokenError("3", f"{plan.child_id} has items twice")
+            return
+        for violation in check(self.histories[plan.child_id], items):
+            raise LawBrokenError("2", str(violation))
+        for process in self.cluster.of(plan.child_id):
+            if process.data.items != items:
+                raise LawBrokenError("2", f"{process.replica} has another list")
+
     def _check_child(self, life: HubLife, plan: ChildPlan) -> None:
         assert life.machine is not None
         child_id = plan.child_id
         view = life.machine.view(child_id, life.own_now())
+        if view is not None and view.health is Health.LOST:
+            return
         if view is None or view.health != "ok":
             raise LawBrokenError("11", f"{child_id} is {view}")
         processes = self.cluster.of(child_id)
@@ -163,6 +202,8 @@ class Simulation:
         wanted = len(processes) if plan.model is Model.ACTIVE_ACTIVE else 1
         if len(serving) != wanted:
             raise LawBrokenError("11", f"{len(serving)} copies of {child_id} serve")
+        if plan.state is not State.NONE:
+            self._check_history(plan, serving[0])
         for process in processes:
             role = Role.ACTIVE if process in serving else Role.PASSIVE
             if process.machine.told is not role:

@@ -23,7 +23,8 @@ from raphub.core.messages import (
     Ticked,
 )
 from raphub.core.model import Phase, ReplicaId, Role, Signal
-from raphub.core.replica_machine import Admission, ReplicaMachine
+from raphub.core.replica_machine import ReplicaMachine
+from raphub.core.replication import Admission
 
 ACTIVE, PASSIVE = Role.ACTIVE, Role.PASSIVE
 

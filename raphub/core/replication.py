@@ -1,0 +1,234 @@
+"""May this call run, may this answer go, and what does the copy's state have to do with it?
+
+The data plane of one copy whose state is replicated: what it holds, its passive half and, while it
+is the active, its active half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from raphub.core.dedup import Kept, Verdict
+from raphub.core.following import Following
+from raphub.core.holding import Holding, StateBounds
+from raphub.core.log import Entry, Position
+from raphub.core.messages import (
+    Apply,
+    CallBegan,
+    CallWrote,
+    ReplicaAction,
+    Roster,
+    SendToHub,
+    SendToPeer,
+    WakeCalls,
+    WritesLost,
+)
+from raphub.core.model import Acks, ReplicaId
+from raphub.core.shipments import Began
+from raphub.core.shipping import Link, Shipping
+
+DEATHS_MAX = 2
+"""A call in which so many copies died is never run again (law 15)."""
+
+
+class Admission(StrEnum):
+    """What becomes of a call that arrives.
+
+    SERVE runs it, ANSWERED gives its first answer again, WAIT means that this copy may serve in a
+    moment. All others refuse it, and it certainly has not run here.
+    """
+
+    SERVE = "serve"
+    ANSWERED = "answered"
+    WAIT = "wait"
+    NOT_ACTIVE = "not_active"
+    STALE = "stale"
+    NOT_OPEN = "not_open"
+    TOO_FEW_IN_SYNC = "too_few_in_sync"
+    AWAITS_COPY = "awaits_copy"
+    OUT_OF_ORDER = "out_of_order"
+    FORGOTTEN = "forgotten"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt of a call, as its client describes it.
+
+    `after` is the client's last write before it of which it has no answer, 0 if there is none: it
+    has to be applied first. `settled_below` is the number below which it has all answers.
+    """
+
+    client: str
+    number: int
+    epoch: int
+    settled_below: int = 1
+    after: int = 0
+    is_retry: bool = False
+    is_read: bool = False
+
+
+@dataclass(slots=True)
+class Replication:
+    """The data plane of one copy."""
+
+    me: ReplicaId
+    bounds: StateBounds = field(default_factory=StateBounds)
+    acks: Acks = Acks.IN_SYNC
+    min_in_sync: int = 1
+    slow_after_s: float = 1.0
+    holding: Holding = field(init=False)
+    following: Following = field(init=False)
+    shipping: Shipping | None = None
+
+    def __post_init__(self) -> None:
+        self.holding = Holding(self.bounds)
+        self.following = Following(self.holding)
+
+    # --- questions ----------------------------------------------------------------------------
+
+    def admit(self, call: Call) -> tuple[Admission, Kept | None]:
+        """Decide about a call to this copy, which serves. With the answer, if it has one."""
+        assert self.shipping is not None, f"{self.me} serves without its active half"
+        answers, roster = self.holding.answers, self.shipping.roster
+        if not call.is_read:
+            verdict, kept = answers.look_up(call.client, call.number, is_retry=call.is_retry)
+            if verdict is Verdict.ANSWERED:
+                return Admission.ANSWERED, kept
+            if verdict is Verdict.FORGOTTEN:
+                return Admission.FORGOTTEN, None
+            if call.after and self._is_missing(call.client, call.after):
+                return Admission.OUT_OF_ORDER, None
+        deaths = self.shipping.suspects.get((call.client, call.number), 0)
+        if deaths >= DEATHS_MAX:
+            return Admission.KILLED, None
+        if deaths and self.shipping.in_sync_count < 2:  # noqa: PLR2004 - this one and another
+            return Admission.AWAITS_COPY, None
+        if call.is_read:
+            return Admission.SERVE, None
+        if not roster.is_open:
+            return Admission.NOT_OPEN, None
+        if self.shipping.in_sync_count < self.min_in_sync:
+            return Admission.TOO_FEW_IN_SYNC, None
+        behind = self.holding.log.tail.seq - self.holding.committed
+        if self.acks is Acks.ACTIVE and behind >= self.bounds.max_lag_writes:
+            return Admission.WAIT, None
+        return Admission.SERVE, None
+
+    def may_release(self, seq: int) -> bool:
+        """Does everybody hold what an answer reflects that was made after `seq` writes?"""
+        if self.shipping is None:
+            return False
+        if self.acks is Acks.ACTIVE:
+            return True
+        is_safe = self.shipping.in_sync_count >= self.min_in_sync
+        return is_safe and self.holding.committed >= seq
+
+    def _is_missing(self, client: str, number: int) -> bool:
+        verdict, _ = self.holding.answers.look_up(client, number, is_retry=False)
+        return verdict is Verdict.NEW
+
+    # --- the active's part --------------------------------------------------------------------
+
+    def may_begin(self, roster: Roster) -> bool:
+        """May this copy be the active: has it the state, or is there none yet that counts?"""
+        is_first = not roster.is_open and roster.members == (self.me,)
+        return self.holding.has_state or self.holding.is_installing or is_first
+
+    def begin(self, roster: Roster, now: float) -> list[ReplicaAction]:
+        """Become the active of the roster's epoch; everything held is applied before it serves."""
+        holding, following = self.holding, self.following
+        actions: list[ReplicaAction] = []
+        if not (holding.has_state or holding.is_installing):
+            holding.begin(Position(roster.epoch, 0))
+        base = holding.log.tail
+        # What a snapshot brought along may be held by nobody else: it is committed once they say so.
+        holding.committed = -1
+        lost = following.heard_tail - base.seq
+        if self.acks is Acks.ACTIVE and lost > 0:
+            actions.append(SendToHub(WritesLost(roster.epoch, lost)))
+        suspects = self._suspects()
+        if not holding.is_installing:
+            actions += self._apply_rest()
+        no_roster = Roster(roster.epoch, -1, (self.me,), (), is_open=False)
+        self.shipping = Shipping(
+            self.me, holding, roster.epoch, base, no_roster, self.slow_after_s, suspects
+        )
+        return [*actions, *self.shipping.take_roster(roster, now)]
+
+    def end(self) -> list[ReplicaAction]:
+        """Cease to be the active."""
+        shipping, self.shipping = self.shipping, None
+        if shipping is None:
+            return []
+        self.following.suspects = shipping.suspects
+        return shipping.hang_up()
+
+    def began(self, call: CallBegan) -> list[ReplicaAction]:
+        """Tell the others which call is being entered, in case that it kills this copy."""
+        shipping = self.shipping
+        if shipping is None:
+            return []
+        deaths = shipping.suspects.get((call.client, call.number), 0)
+        began = Began(shipping.epoch, call.client, call.number, deaths)
+        named = [shipping.followers.get(replica) for replica in shipping.awaited()]
+        return [SendToPeer(f.replica, began) for f in named if f and f.link is Link.FED]
+
+    def wrote(self, wrote: CallWrote, now: float) -> list[ReplicaAction]:
+        """The object has executed a write: it is the next in the history.
+
+        A copy that ceased to be the active meanwhile keeps it behind its last write, in the epoch
+        in which the call began, so that it is known should the copy be promoted again. If a later
+        active has spoken by then, the object has something that no history has: it needs a snapshot.
+        """
+        shipping, holding = self.shipping, self.holding
+        self.ended(wrote.client, wrote.number)
+        epoch = wrote.epoch if shipping is None else shipping.epoch
+        if self.following.epoch > epoch:
+            return self.following.spoil()
+        entry = Entry(
+            Position(epoch, holding.log.tail.seq + 1),
+            wrote.client,
+            wrote.number,
+            wrote.settled_below,
+            wrote.answer,
+            wrote.change,
+            wrote.answer_bytes,
+            wrote.size,
+        )
+        if shipping is None:
+            holding.execute(entry)
+            return []
+        return shipping.append(entry, now)
+
+    def ended(self, client: str, number: int) -> None:
+        """The call has come to its end: it killed nobody."""
+        if self.shipping is not None:
+            self.shipping.suspects.pop((client, number), None)
+
+    # --- the object's part --------------------------------------------------------------------
+
+    def applied(self, position: Position) -> list[ReplicaAction]:
+        """The object has taken in everything up to here."""
+        if self.shipping is None:
+            return self.following.applied(position)
+        self.holding.applied = max(self.holding.applied, position)
+        return [WakeCalls()]
+
+    def installed(self, position: Position) -> list[ReplicaAction]:
+        """The object has taken in a snapshot."""
+        actions = self.following.installed(position)
+        return [*actions, *self._apply_rest()] if self.shipping is not None else actions
+
+    def _apply_rest(self) -> list[ReplicaAction]:
+        entries = self.holding.order(self.holding.log.tail.seq)
+        return [Apply(entries)] if entries else []
+
+    def _suspects(self) -> dict[tuple[str, int], int]:
+        """The call that the last active had entered, and not shipped, may have killed it, too."""
+        suspects, self.following.suspects = self.following.suspects, {}
+        running, self.following.running = self.following.running, None
+        if running is not None and running.client:
+            suspects[running.client, running.number] = running.deaths + 1
+        return suspects
