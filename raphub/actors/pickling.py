@@ -11,13 +11,14 @@ import functools
 import gc
 import pickle
 import threading
-from collections.abc import Iterable, Sequence
-from types import FunctionType, NoneType
+from collections.abc import Iterable, Mapping, Sequence
+from types import FunctionType, MappingProxyType, NoneType
 from typing import Any
 
 import ray
 from ray.cloudpickle import CloudPickler
 
+from raphub.actors import script_classes
 from raphub.errors import StateNotReplicable
 
 _CloudPickler: Any = CloudPickler
@@ -32,21 +33,29 @@ APART_BYTES_MIN = 2048
 
 _PROTOCOL = 5
 _FRAMED_BYTES_MIN = 256 * 1024
+_BY_NAME_LENGTH = 2
 _STEP_BYTES = 8 * 1024 * 1024
 
 
 class Pickled:
     """A value as a pickle, and the buffers beside it, which still are the value's own memory.
 
-    Until `release`, the owner of such a buffer cannot be resized.
+    Until `release`, the owner of such a buffer cannot be resized. `classes` are those that are only
+    named in the pickle.
     """
 
-    __slots__ = ("stream", "views")
+    __slots__ = ("classes", "stream", "views")
 
-    def __init__(self, stream: bytes | bytearray, views: Sequence[memoryview] = ()) -> None:
+    def __init__(
+        self,
+        stream: bytes | bytearray,
+        views: Sequence[memoryview] = (),
+        classes: Mapping[str, type] = MappingProxyType({}),
+    ) -> None:
         """Made by `dump`."""
         self.stream = stream
         self.views = views
+        self.classes = classes
 
     def copied(self) -> tuple[Buffer, ...]:
         """The parts to send. The buffers are copied, so that the value may change."""
@@ -100,18 +109,27 @@ class _Reader:
 class _Pickler(_CloudPickler):  # type: ignore[misc] # cloudpickle has no types
     """cloudpickle, but for references that may dangle, and for the object whose state this is."""
 
-    def __init__(self, frames: _Frames, views: list[memoryview], owner: object) -> None:
+    def __init__(
+        self,
+        frames: _Frames,
+        views: list[memoryview],
+        owner: object,
+        classes: dict[str, type] | None,
+    ) -> None:
         # Not a method of its own: the pickler would hold itself, and with it all that it has met.
         super().__init__(frames, _PROTOCOL, functools.partial(_is_kept_within, views))
         self._owner = owner
+        self._classes = classes
         self._plain: set[type] = set()
 
     def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401 - what pickle wants
         kind = type(obj)
         if kind in self._plain and obj is not self._owner:
             return obj.__reduce_ex__(_PROTOCOL)
-        if kind is FunctionType or issubclass(kind, type):
+        if kind is FunctionType:
             return super().reducer_override(obj)
+        if issubclass(kind, type):
+            return self._reduced_class(obj)
         if obj is self._owner:
             return owner_of_state, ()
         if isinstance(obj, ray.ObjectRef):
@@ -125,6 +143,17 @@ class _Pickler(_CloudPickler):  # type: ignore[misc] # cloudpickle has no types
             return obj.__reduce_ex__(_PROTOCOL)
         return NotImplemented
 
+    def _reduced_class(self, cls: type) -> Any:  # noqa: ANN401 - what pickle wants
+        name = script_classes.name_of(cls)
+        if self._classes is None or name is None:
+            reduced = super().reducer_override(cls)
+            travels_by_value = isinstance(reduced, tuple) and len(reduced) > _BY_NAME_LENGTH
+            if self._classes is None or not travels_by_value or type(cls).__hash__ is None:
+                return reduced
+            name = script_classes.enter(cls)
+        self._classes[name] = cls
+        return script_classes.class_named, (name,)
+
 
 def _is_kept_within(views: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
     try:
@@ -137,23 +166,29 @@ def _is_kept_within(views: list[memoryview], buffer: pickle.PickleBuffer) -> boo
     return False
 
 
-def dump(value: object, *, owner: object = None, reached: list[object] | None = None) -> Pickled:
+def dump(
+    value: object,
+    *,
+    owner: object = None,
+    reached: list[object] | None = None,
+    names_classes: bool = False,
+) -> Pickled:
     """Pickle a value and leave its large buffers where they are.
 
     Where the value refers to `owner`, the copy will refer to its own. Every object that the
-    pickler comes by is appended to `reached`. Raises `StateNotReplicable` for an `ObjectRef`, and
-    whatever the value's own code raises.
+    pickler comes by is appended to `reached`. Classes that no module has travel by value; with
+    `names_classes`, only their names do, and `script_classes` has to know them where the value is
+    loaded. Raises `StateNotReplicable` for an `ObjectRef`, and whatever the value's own code raises.
     """
     if type(value) in ATOMS:
         return Pickled(pickle.dumps(value, _PROTOCOL))
-    frames = _Frames()
-    views: list[memoryview] = []
-    pickler = _Pickler(frames, views, owner)
+    frames, views, classes = _Frames(), list[memoryview](), dict[str, type]()
+    pickler = _Pickler(frames, views, owner, classes if names_classes else None)
     if reached is not None:
         # Asked for a name of each object; `append` is as quick as it gets, and says there is none.
         pickler.persistent_id = reached.append
     pickler.dump(value)
-    return Pickled(frames.data, views)
+    return Pickled(frames.data, views, classes)
 
 
 def dumps(value: object) -> tuple[Buffer, ...]:

@@ -7,60 +7,28 @@ in the copy, too; all others travel alone, and only when they have changed.
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import enum
-import fractions
-import hashlib
 import inspect
-import logging
-import pathlib
-import re
-import types
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from raphub.actors import script_classes
 from raphub.actors.attributes import ABSENT, HEAP_TYPE, attributes_of, in_slot, slots_of
-from raphub.actors.change import MARK_BYTES, Change, Content, Group, Names, read, written
-from raphub.actors.culprit import culprit
-from raphub.actors.pickling import ATOMS, Pickled, dump, loads
-from raphub.errors import StateNotReplicable
-
-_MARK_BYTES_WHOLE_MAX = 4096
-"""A pickle below this size is its own mark, and travels in the head of the change."""
-
-_OWN_STATE: Names = ()
-
-_FLOATS = (float, complex)
-
-_UNSHARED = ATOMS | {
-    tuple,
-    frozenset,
-    range,
-    type,
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.ModuleType,
-    types.CodeType,
-    type(Ellipsis),
-    type(NotImplemented),
-}
-_VALUES = (
-    type,
-    enum.Enum,
-    dt.date,
-    dt.time,
-    dt.timedelta,
-    dt.tzinfo,
-    decimal.Decimal,
-    fractions.Fraction,
-    uuid.UUID,
-    pathlib.PurePath,
-    re.Pattern,
-    logging.Logger,  # found by its name in the copy, too
+from raphub.actors.change import (
+    OWN_STATE,
+    Change,
+    Content,
+    Group,
+    Names,
+    group_of,
+    mark_of,
+    read,
+    written,
 )
-_DTYPE = ("numpy", "dtype")
+from raphub.actors.culprit import refusal, refusal_of_class
+from raphub.actors.pickling import ATOMS, Pickled, dump, loads
+from raphub.actors.sharing import sharing
+from raphub.actors.shipped import Shipped
+from raphub.errors import StateNotReplicable
 
 
 def gives_own_state(cls: type) -> bool:
@@ -92,49 +60,11 @@ def gives_own_state(cls: type) -> bool:
     return bool(has)
 
 
-class _Shipped:
-    """What the other copies hold: the simple values themselves, and the marks of all other groups.
-
-    `forms` tells the group in which an attribute was shipped. Where that group has no mark any
-    more, the attribute is known to exist there, and no more than that.
-    """
-
-    __slots__ = ("atoms", "forms", "marks")
-
-    def __init__(self) -> None:
-        self.atoms: dict[str, Any] = {}
-        self.marks: dict[Names, bytes] = {}
-        self.forms: dict[str, Names] = {}
-
-    def take(self, group: Group, values: Mapping[str, Any]) -> None:
-        """This group was shipped."""
-        for name in group.names:
-            self.forget(name)
-        if len(group.names) == 1 and type(values[group.names[0]]) in ATOMS:
-            self.atoms[group.names[0]] = values[group.names[0]]
-            return
-        self.marks[group.names] = group.mark
-        for name in group.names:
-            self.forms[name] = group.names
-
-    def forget(self, name: str) -> None:
-        """Nothing is known of this attribute any more."""
-        self.atoms.pop(name, None)
-        form = self.forms.pop(name, None)
-        if form is not None:
-            self.marks.pop(form, None)
-
-    def known(self) -> Iterator[str]:
-        """The attributes that the other copies have."""
-        yield from self.atoms
-        yield from self.forms
-
-
 class StateImage:
     """The state of one object, and what the other copies hold of it.
 
-    `local` are the names that the class marks, see `attributes.local_names`. Nothing here waits or locks: the
-    caller sees to it that neither the object's methods nor anything else of this runs meanwhile.
+    `local` are the names that the class marks, see `attributes.local_names`. Nothing here waits or
+    locks: the caller sees to it that no other thread runs the object's methods, or this, meanwhile.
     """
 
     def __init__(self, target: object, local: Iterable[str] = ()) -> None:
@@ -143,7 +73,7 @@ class StateImage:
         self._local = set(local)
         self._slots = slots_of(type(target))
         self.gives_own_state = gives_own_state(type(target))
-        self._shipped = _Shipped()
+        self._shipped = Shipped()
         self._before_callback: dict[str, Any] | None = None
 
     # --- questions ----------------------------------------------------------------------------
@@ -194,113 +124,103 @@ class StateImage:
         Everything in it is a copy, the object may change at once. Raises `StateNotReplicable`, and
         what `get_state` raises; then this image is as it was.
         """
-        values, groups = self._changed(self._shipped)
-        gone = tuple(
-            name for name in self._shipped.known() if name not in values and name not in self._local
-        )
+        values, groups, classes = self._difference(self._shipped)
+        gone = self._gone(values)
         if not (groups or gone):
             return None
+        change = written(Content(tuple(groups), tuple(classes), gone))
         for group in groups:
             self._shipped.take(group, values)
         for name in gone:
             self._shipped.forget(name)
-        return written(Content(tuple(groups), gone))
+        return change
 
     def whole(self) -> Change:
         """Everything, for a copy that knows nothing. The next `capture` tells what changed since.
 
-        The copies that follow already miss what was not captured before. Raises as `capture`.
+        So the copies that follow already miss what was not captured before. Raises as `capture`.
         """
-        shipped = _Shipped()
-        values, groups = self._changed(shipped)
+        shipped = Shipped()
+        values, groups, classes = self._difference(shipped)
+        kept = tuple(sorted(self._local))
+        change = written(Content(tuple(groups), tuple(classes), kept=kept, is_whole=True))
         for group in groups:
             shipped.take(group, values)
         self._shipped = shipped
-        return written(Content(tuple(groups), kept=tuple(sorted(self._local)), is_whole=True))
+        return change
 
-    def _changed(self, shipped: _Shipped) -> tuple[dict[str, Any], list[Group]]:
-        """The state's attributes, and the groups of them that are not known to be shipped."""
-        if self.gives_own_state:
-            state = self._target.get_state()
-            return {}, self._new_groups(shipped, {_OWN_STATE: self._dump(_OWN_STATE, (state,))})
-        values = self._attributes()
-        atoms, others, groups = shipped.atoms, {}, []
+    def _gone(self, values: Mapping[str, Any]) -> Names:
+        local = self._local
+        known = self._shipped.attributes()
+        return tuple([name for name in known if name not in values and name not in local])
+
+    def _difference(self, shipped: Shipped) -> tuple[dict[str, Any], list[Group], list[Group]]:
+        """The state's attributes, the groups that are not shipped, and the classes they need."""
+        values = {} if self.gives_own_state else self._attributes()
+        groups, others = [], {}
         for name, value in values.items():
             if type(value) not in ATOMS:
                 others[name] = value
-            elif not _is_same_atom(atoms.get(name, ABSENT), value):
-                groups.append(_group((name,), dump(value)))
-        if others:
-            groups += self._new_groups(shipped, self._pickled(shipped, others))
-        return values, groups
-
-    def _new_groups(self, shipped: _Shipped, pickled: dict[Names, Pickled]) -> list[Group]:
+            elif not shipped.has_atom(name, value):
+                groups.append(group_of((name,), dump(value)))
+        if self.gives_own_state:
+            pickled = {OWN_STATE: self._dump(OWN_STATE, (self._target.get_state(),))}
+        elif others:
+            pickled = self._pickled(shipped, others)
+        else:
+            return values, groups, []
+        classes: dict[str, type] = {}
         try:
-            return [
-                _group(names, one, mark)
-                for names, one in pickled.items()
-                if shipped.marks.get(names) != (mark := _mark(one))
-            ]
+            for names, one in pickled.items():
+                mark = mark_of(one)
+                if not shipped.has_group(names, mark):
+                    groups.append(group_of(names, one, mark))
+                    classes.update(one.classes)
         finally:
-            for one in pickled.values():
-                one.release()
+            _release(pickled)
+        return values, groups, self._definitions(shipped, classes) if classes else []
 
-    def _pickled(self, shipped: _Shipped, values: dict[str, Any]) -> dict[Names, Pickled]:
+    def _definitions(self, shipped: Shipped, classes: Mapping[str, type]) -> list[Group]:
+        """Whoever has the state that was shipped knows the classes in it, and no others."""
+        known = shipped.classes()
+        return [_definition(cls, name) for name, cls in classes.items() if name not in known]
+
+    def _pickled(self, shipped: Shipped, values: dict[str, Any]) -> dict[Names, Pickled]:
         """All groups of these attributes, each in one pickle."""
-        if len(values) == 1:
-            return {(name,): self._dump((name,), (value,)) for name, value in values.items()}
         pickled: dict[Names, Pickled] = {}
         reached: dict[Names, list[object]] = {}
 
         def look_at(names: Names) -> None:
-            reached[names] = []
-            pickled[names] = self._dump(names, [values[name] for name in names], reached[names])
+            found = reached[names] = []
+            pickled[names] = self._dump(names, [values[name] for name in names], reached=found)
 
-        for names in _groups_before(shipped, values):
-            look_at(names)
-            if len(names) > 1 and _mark(pickled[names]) != shipped.marks[names]:
-                # It changed, so it is shipped anyway; by now it may be in several groups.
-                del reached[names]
-                for name in names:
-                    look_at((name,))
-        together = [_merged(merged) for merged in _sharing(reached, self._target)]
-        for names in together:
-            if names not in pickled:
-                pickled[names] = self._dump(names, [values[name] for name in names])
+        try:
+            for names in shipped.groups_of(values):
+                look_at(names)
+                if len(names) > 1 and not shipped.has_group(names, mark_of(pickled[names])):
+                    # It changed, so it is shipped anyway; by now it may be in several groups.
+                    del reached[names]
+                    for name in names:
+                        look_at((name,))
+            together = [_merged(groups) for groups in sharing(reached, self._target)]
+            for names in together:
+                if names not in pickled:
+                    pickled[names] = self._dump(names, [values[name] for name in names])
+        except BaseException:
+            _release(pickled)
+            raise
         return {names: pickled[names] for names in together}
 
     def _dump(
-        self, names: Names, values: Sequence[Any], reached: list[object] | None = None
+        self, names: Names, values: Sequence[Any], *, reached: list[object] | None = None
     ) -> Pickled:
         value = values[0] if len(values) == 1 else tuple(values)
         try:
-            return dump(value, owner=self._target, reached=reached)
+            return dump(value, owner=self._target, reached=reached, names_classes=True)
         except MemoryError:
             raise
         except Exception as error:
-            raise self._refusal(names, values, error) from error
-
-    def _refusal(self, names: Names, values: Sequence[Any], error: Exception) -> StateNotReplicable:
-        cls = type(self._target).__qualname__
-        why = error.message if isinstance(error, StateNotReplicable) else str(error)
-        if names == _OWN_STATE:
-            path, found = culprit("state", values[0], self._target)
-            return StateNotReplicable(
-                f"what {cls}.get_state gave cannot be copied, because of {path} "
-                f"({_kind(found)}): {why}",
-                hint="Leave it out in get_state, and make it anew in set_state.",
-            )
-        for name, value in zip(names, values, strict=True):
-            path, found = culprit(f"self.{name}", value, self._target)
-            if found is not value or len(names) == 1:
-                break
-        advice = f"{error.hint} Or mark" if isinstance(error, StateNotReplicable) else "Mark"
-        return StateNotReplicable(
-            f"the attribute {name!r} of {cls} cannot be copied, because of {path} "
-            f"({_kind(found)}): {why}",
-            hint=f"{advice} it `{name}: raphub.Local[...]`, set it in on_role_change, or give the "
-            f"class get_state and set_state.",
-        )
+            raise refusal(self._target, names, values, error) from error
 
     # --- the passive's part -------------------------------------------------------------------
 
@@ -315,18 +235,30 @@ class StateImage:
         wholes = [index for index, content in enumerate(contents) if content.is_whole]
         if wholes:
             contents = contents[wholes[-1] :]
+        for content in contents:
+            for definition in content.classes:
+                self._define(definition)
         if self.gives_own_state:
             self._apply_own_state(contents)
         else:
             self._apply_attributes(contents)
 
+    def _define(self, definition: Group) -> None:
+        (name,) = definition.names
+        if script_classes.is_known(name):
+            return
+        cls = loads(definition.pickle)
+        if not isinstance(cls, type):
+            raise ValueError(f"a change of a state defines {name} as {cls!r}")  # noqa: TRY004 - bad bytes
+        script_classes.enter(cls, name)
+
     def _apply_own_state(self, contents: Sequence[Content]) -> None:
         groups = [group for content in contents for group in content.groups]
-        if any(group.names != _OWN_STATE for group in groups):
+        if any(group.names != OWN_STATE for group in groups):
             raise ValueError("this change is one of attributes, and not of what get_state gave")
         if groups:
             self._target.set_state(loads(groups[-1].pickle, owner=self._target))
-            self._shipped.marks[_OWN_STATE] = groups[-1].mark
+            self._shipped.take(groups[-1], {})
 
     def _apply_attributes(self, contents: Sequence[Content]) -> None:
         settled: set[str] = set()
@@ -334,7 +266,7 @@ class StateImage:
         gone: list[str] = []
         for content in reversed(contents):
             for group in content.groups:
-                if group.names == _OWN_STATE:
+                if group.names == OWN_STATE:
                     raise ValueError("this change is what get_state gave, and not attributes")
                 if not settled.issuperset(group.names):
                     loaded = loads(group.pickle, owner=self._target)
@@ -345,12 +277,12 @@ class StateImage:
             gone += [name for name in content.gone if name not in settled]
             settled.update(content.gone)
         if contents and contents[0].is_whole:
-            self._shipped = _Shipped()
+            self._shipped = Shipped()
             present = settled.difference(gone).union(contents[0].kept)
             gone += [name for name in self._attributes() if name not in present]
         for name in gone:
             self._delete(name)
-        for group, values in reversed(newest):
+        for group, values in newest:
             for name, value in values.items():
                 self._set(name, value)
             if self._local.isdisjoint(group.names) and len(values) == len(group.names):
@@ -375,81 +307,19 @@ class StateImage:
             self._slots[name].__delete__(self._target)
 
 
-def _is_same_atom(before: object, after: object) -> bool:
-    if before is after:
-        return True
-    kind = type(after)
-    if type(before) is not kind or before != after:
-        return False
-    return kind not in _FLOATS or repr(before) == repr(after)  # 0.0 equals -0.0
-
-
-# --- groups -----------------------------------------------------------------------------------
-
-
-def _mark(pickled: Pickled) -> bytes:
-    """Tells this content from any other."""
-    if not pickled.views and len(pickled.stream) < _MARK_BYTES_WHOLE_MAX:
-        return bytes(pickled.stream)
-    digest = hashlib.blake2b(pickled.stream, digest_size=MARK_BYTES)
-    for view in pickled.views:
-        digest.update(view.nbytes.to_bytes(8, "big"))
-        digest.update(view)
-    return digest.digest()
-
-
-def _group(names: Names, pickled: Pickled, mark: bytes | None = None) -> Group:
-    if mark is None:
-        mark = _mark(pickled)
-    if not pickled.views and len(pickled.stream) < _MARK_BYTES_WHOLE_MAX:
-        return Group(names, mark)
-    return Group(names, mark, pickled.copied())
-
-
-def _groups_before(shipped: _Shipped, values: Mapping[str, Any]) -> list[Names]:
-    """The groups in which these were shipped, as far as all of them are there; others alone."""
-    groups: dict[Names, None] = {}
-    for name in values:
-        form = shipped.forms.get(name, _OWN_STATE)
-        is_there = form in shipped.marks and all(other in values for other in form)
-        groups[form if is_there and form else (name,)] = None
-    return list(groups)
+def _definition(cls: type, name: str) -> Group:
+    try:
+        return group_of((name,), dump(cls))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise refusal_of_class(cls, error) from error
 
 
 def _merged(groups: Iterable[Names]) -> Names:
     return tuple(sorted(name for names in groups for name in names))
 
 
-def _sharing(reached: Mapping[Names, list[object]], target: object) -> list[list[Names]]:
-    """Put those together that reach a common object that can change.
-
-    All that was reached is still referred to, so an id is one object's.
-    """
-    together: dict[Names, list[Names]] = {names: [names] for names in reached}
-    holders: dict[int, Names] = {}
-    for names in sorted(reached, key=lambda names: len(reached[names])):
-        for found in reached[names]:
-            if type(found) in _UNSHARED:
-                continue
-            holder = holders.setdefault(id(found), names)
-            ours, theirs = together[names], together[holder]
-            if ours is not theirs and found is not target and _can_change(found):
-                ours += theirs
-                for moved in theirs:
-                    together[moved] = ours
-    return list({id(groups): groups for groups in together.values()}.values())
-
-
-def _can_change(found: object) -> bool:
-    if isinstance(found, _VALUES):
-        return False
-    return all((base.__module__, base.__name__) != _DTYPE for base in type(found).__mro__)
-
-
-def _kind(value: object) -> str:
-    kind = type(value)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+def _release(pickled: Mapping[Names, Pickled]) -> None:
+    for one in pickled.values():
+        one.release()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -391,6 +394,80 @@ def test_whatever_is_written_the_copy_follows(data: st.DataObject) -> None:
         assert described(passive) == described(active)
 
 
+# --- classes that no module has ---------------------------------------------------------------
+
+SCRIPT = """
+import pickle, sys
+from raphub.actors.state_image import StateImage
+
+class Item:
+    def __init__(self, price):
+        self.price = price
+    def doubled(self):
+        return 2 * self.price
+
+class Shop:
+    def __init__(self):
+        self.items = [Item(1)]
+        self.best = [Item(2)]
+
+shop = Shop()
+image = StateImage(shop)
+changes = [image.whole()]
+shop.items.append(Item(3))
+changes.append(image.capture())
+shop.items, shop.best = [], []
+changes.append(image.capture())
+late = image.whole()
+shop.items.append(Item(4))
+changes.append(image.capture())
+sys.stdout.buffer.write(pickle.dumps((changes, late)))
+"""
+
+
+def test_a_class_of_a_script_is_defined_once_for_each_copy() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True)
+    changes, late = pickle.loads(done.stdout)
+    defined = [len(read(change).classes) for change in changes]
+    assert defined == [1, 0, 0, 1]  # a copy that began with `late` does not know it
+    assert read(late).classes == ()
+    passive, skipping, lately = Anything(), Anything(), Anything()
+    follower = StateImage(passive)
+    for change in changes[:2]:
+        follower.apply([received(change)])
+    assert [item.doubled() for item in passive.items] == [2, 6]
+    assert type(passive.items[0]) is type(passive.best[0])
+    assert follower.capture() is None
+    StateImage(skipping).apply(list(map(received, changes)))
+    StateImage(lately).apply([received(late), received(changes[-1])])
+    assert skipping.items[0].doubled() == lately.items[0].doubled() == 8
+
+
+def test_a_copy_that_is_promoted_defines_no_class_again() -> None:
+    class Item:
+        pass
+
+    active, image, passive, follower = pair(items=[Item()])
+    passive.items.append(Item())
+    change = follower.capture()
+    assert change is not None
+    assert read(change).classes == ()
+    assert names_in(change) == [("items",)]
+    image.apply([received(change)])
+    assert len(active.items) == 2
+
+
+def test_a_class_that_cannot_be_copied_is_named() -> None:
+    class Item:
+        lock = threading.Lock()
+
+    with pytest.raises(
+        StateNotReplicable, match=r"class .*Item.*Item\.lock \(_thread.lock\)"
+    ) as told:
+        StateImage(Anything(items=[Item()])).capture()
+    assert "module" in told.value.hint
+
+
 # --- several changes at once ------------------------------------------------------------------
 
 
@@ -443,6 +520,24 @@ def test_a_whole_change_deletes_what_it_does_not_hold() -> None:
     assert vars(passive) == {"value": [1, 2]}
 
 
+def test_only_the_last_whole_change_counts() -> None:
+    active, image, passive, follower = pair()
+    active.value = 1
+    first = received(image.whole())
+    del active.value
+    follower.apply([first, received(image.whole())])
+    assert vars(passive) == {}
+
+
+def test_a_whole_change_says_nothing_of_what_the_sender_keeps() -> None:
+    active, passive = Anything(conn=None, value=1), Anything(conn=[1], value=1)
+    follower = StateImage(passive)
+    follower.capture()
+    follower.apply([received(StateImage(active, {"conn"}).whole())])
+    assert vars(passive) == {"conn": [1], "value": 1}
+    assert names_in(follower.capture()) == [("conn",)]
+
+
 def test_a_failing_apply_leaves_all_as_it_was() -> None:
     active, image, passive, follower = pair(first=1, second=[2])
     active.first, active.second = 10, [20]
@@ -489,7 +584,7 @@ def test_local_attributes_are_neither_shipped_nor_touched() -> None:
 
 
 def test_a_local_attribute_is_not_touched_though_a_change_holds_it() -> None:
-    active, image = Anything(value=1, other=[1]), StateImage(Anything())
+    active = Anything(value=1, other=[1])
     image = StateImage(active)
     passive = Anything(value=0)
     StateImage(passive, {"value"}).apply([received(image.whole())])
@@ -526,6 +621,22 @@ def test_one_of_those_that_share_becomes_local() -> None:
     follower.apply([received(image.capture())])
     assert vars(passive) == {"first": [1], "second": [1]}
     assert image.capture() is None
+    assert follower.capture() is not None  # it is not certain what others have as `second`
+
+
+def test_one_of_those_that_share_becomes_local_and_the_copy_lags() -> None:
+    shared = [1]
+    active = Anything(first=shared, second=shared)
+    image = StateImage(active)
+    changes = [received(image.whole())]
+    image.before_callback()
+    active.second = [2]
+    image.after_callback()
+    active.first.append(3)
+    changes.append(received(image.capture()))
+    passive = Anything()
+    StateImage(passive).apply(changes)
+    assert vars(passive) == {"first": [1, 3], "second": [1]}
 
 
 # --- get_state and set_state ------------------------------------------------------------------
@@ -651,20 +762,26 @@ def test_what_get_state_gave_is_named() -> None:
 HEADS: list[Any] = [
     None,
     [],
-    [1, None, []],
+    [1, None, [], []],
     [2, None, [], [], []],
-    [1, None, [], [[["a"], b"x", 1]]],
-    [1, None, [], [[["a"], b"", 0]]],
-    [1, None, [], [[["a"], b"x" * 16, -1]]],
-    [1, None, [], [[[1], b"x", 0]]],
-    [1, None, 5, []],
-    [1, 5, [], []],
+    [1, None, [], [[["a"], b"x", 1, []]], []],
+    [1, None, [], [[["a"], b"", 0, []]], []],
+    [1, None, [], [[["a"], b"x" * 16, -1, []]], []],
+    [1, None, [], [[["a"], b"x", 0, 1]], []],
+    [1, None, [], [[["a"], b"x", 0]], []],
+    [1, None, [], [[[1], b"x", 0, []]], []],
+    [1, None, [], [], [[["a", "b"], b"x", 0, []]]],
+    [1, None, [], [], [[["a"], b"I1\n.", 0, []]]],
+    [1, None, [], 5, []],
+    [1, None, [], [], 5],
+    [1, None, 5, [], []],
+    [1, 5, [], [], []],
 ]
 
 
 @pytest.mark.parametrize("head", [b"", b"\xc1", b"abc", *map(msgpack.packb, HEADS)])
 def test_garbage_is_no_change(head: bytes) -> None:
-    with pytest.raises(ValueError, match=r"change of a state|attributes"):
+    with pytest.raises(ValueError, match="change of a state"):
         StateImage(Anything()).apply([(head,)])
 
 
