@@ -138,6 +138,51 @@ def test_a_change_is_a_copy() -> None:
     assert passive.data[0] == 1
 
 
+class Block:
+    """An array, as far as pickling is concerned."""
+
+    def __init__(self, memory: bytearray) -> None:
+        self.memory = memory
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Block, (pickle.PickleBuffer(self.memory),)
+
+
+def test_large_buffers_ship_apart_and_only_when_they_changed() -> None:
+    block = Block(bytearray(10_000))
+    active, image, passive, follower = pair(block=block, same=[block], other=Block(bytearray(5000)))
+    assert passive.same[0] is passive.block
+    assert image.capture() is None
+    active.block.memory[5000] = 7
+    change = image.capture()
+    assert change is not None
+    assert names_in(change) == [("block", "same")]
+    assert [len(part) for part in change[2:]] == [10_000]
+    block.memory += b"more"  # the image holds on to nothing
+    arrived = received(change)
+    follower.apply([arrived])
+    assert passive.block.memory[5000] == 7
+    assert len(passive.block.memory) == 10_000
+    passive.block.memory[0] = 9
+    assert arrived[2][0] == 9  # built upon what arrived
+
+
+def test_arrays_are_followed() -> None:
+    numpy = pytest.importorskip("numpy")
+    shared = numpy.zeros(1000)
+    active, image, passive, follower = pair(one=shared, two={"in": shared}, three=numpy.zeros(1000))
+    assert passive.two["in"] is passive.one
+    assert image.capture() is None
+    assert follower.capture() is None
+    active.one[500] = 1
+    change = image.capture()
+    assert names_in(change) == [("one", "two")]
+    follower.apply([received(change)])
+    numpy.testing.assert_array_equal(passive.two["in"], active.one)
+    passive.one[0] = 5
+    assert names_in(follower.capture()) == [("one", "two")]
+
+
 def test_slots_are_attributes() -> None:
     class Slotted:
         __slots__ = ("__hidden", "items", "number")
