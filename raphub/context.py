@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from raphub.core.model import Role
@@ -14,8 +15,10 @@ class Context:
     """The copy that is executing the present call or role callback.
 
     `epoch` is the fencing token: it grows at each promotion of the child, and an outside system
-    that refuses lower ones is safe from a deposed active. `seq` counts replicated writes and is 0
-    while state is not replicated.
+    that refuses lower ones is safe from a deposed active. `seq` counts the replicated writes that the
+    copy's object has taken in; it is 0 where state is not replicated. `call_id` is the same in every
+    retry of a call, and on every copy that executes it: an idempotency key for effects outside. It
+    is None in the constructor and in `on_role_change`.
     """
 
     hub_id: str
@@ -25,6 +28,7 @@ class Context:
     role: Role | None
     epoch: int
     seq: int = 0
+    call_id: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -35,6 +39,26 @@ class Context:
 _current: contextvars.ContextVar[Callable[[], Context] | None] = contextvars.ContextVar(
     "raphub_current", default=None
 )
+
+
+_call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "raphub_call_id", default=None
+)
+
+
+@contextmanager
+def calling(call_id: str) -> Iterator[None]:
+    """Say which call the present thread runs, until the block ends."""
+    token = _call_id.set(call_id)
+    try:
+        yield
+    finally:
+        _call_id.reset(token)
+
+
+def call_id_here() -> str | None:
+    """The id of the call that the present thread runs, if it runs one."""
+    return _call_id.get()
 
 
 def enter(ask: Callable[[], Context]) -> None:

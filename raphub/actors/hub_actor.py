@@ -29,7 +29,7 @@ from raphub.actors.journal import Charter, HubStore
 from raphub.actors.launcher import Launcher, WireSettings
 from raphub.actors.node_watch import NodeWatch
 from raphub.actors.registry import Registry, Update, Version
-from raphub.actors.replica_actor import wire_identity
+from raphub.actors.replica_orders import wire_identity
 from raphub.actors.wire import Connection, RefusedError, UnreachableError, dial, is_refused
 from raphub.core.hub_machine import HubMachine
 from raphub.core.journal import Journal

@@ -31,7 +31,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raphub.actors.replica_actor import ReplicaActor, ReplicaOrders
+from raphub.actors.replica_actor import READS_MAX, ReplicaActor
+from raphub.actors.replica_orders import ReplicaOrders
+from raphub.core.holding import state_bounds
 from raphub.core.messages import (
     CopiesFound,
     Failure,
@@ -83,7 +85,8 @@ class Launcher:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="raphub-launch")
         self._locks: dict[ReplicaId, threading.Lock] = {}
         self._ending: set[ReplicaId] = set()
-        self._actor_class = ray.remote(ReplicaActor)
+        remote: Any = ray.remote
+        self._actor_class = remote(concurrency_groups={"reads": READS_MAX})(ReplicaActor)
         self._groups: dict[ReplicaId, PlacementGroup] = {}
         self.handles: dict[ReplicaId, Any] = {}
 
@@ -212,6 +215,11 @@ class Launcher:
             secret=self._secret,
             is_led=plan.model is Model.ACTIVE_PASSIVE,
             signal=plan.signal.value,
+            state=plan.state,
+            acks=plan.acks,
+            min_in_sync=plan.min_in_sync,
+            bounds=state_bounds(settings, plan),
+            dial_timeout_s=settings.dial_timeout_s,
             lease_duration_s=settings.lease_duration_s,
             lease_renewal_s=settings.lease_renewal_s,
             role_deadline_s=settings.role_deadline_s,

@@ -1,102 +1,85 @@
 """How does one copy of a child live in a Ray actor?
 
 Drives `ReplicaMachine`. A plain synchronous actor: calls come over Ray on its main thread, the wire
-has a thread of its own, and role callbacks another, so that no busy method blocks a heartbeat.
-The machine is only ever fed on the wire's thread; calls ask it questions under the same lock.
+has a thread of its own, and so have role callbacks and what other copies ship, so that no busy
+method blocks a heartbeat. The machine is fed and asked under one lock.
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import queue
 import sys
 import threading
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
+import ray
+
 from raphub import context
-from raphub.actors import calling
 from raphub.actors.clock import now_s
+from raphub.actors.copy_calls import CopyCalls
+from raphub.actors.replica_orders import ReplicaOrders
+from raphub.actors.replica_wire import ReplicaWire
+from raphub.actors.replicated_object import ReplicatedObject, size_of
 from raphub.actors.user_object import UserObject
-from raphub.actors.wire import Connection, listen
 from raphub.core.messages import (
     AbandonCallback,
+    Applied,
+    Apply,
+    ApplyFailed,
     BuildBegan,
     BuildRaised,
     Built,
     CallBack,
     CallbackReturned,
-    FromHub,
-    HubConnected,
+    CallWrote,
+    DialPeer,
+    HangUpPeer,
+    Install,
+    Installed,
+    ReplicaAction,
     ReplicaEvent,
     SendToHub,
-    Ticked,
+    SendToPeer,
+    SnapshotTaken,
+    StateBroken,
+    TakeSnapshot,
     WakeCalls,
 )
-from raphub.core.model import ReplicaId, Signal
-from raphub.core.replica_machine import ReplicaMachine
-from raphub.core.replication import Admission
+from raphub.core.model import Role, State
+from raphub.errors import StateNotReplicable
 
-ADMISSION_WAIT_S = 1.0
-"""How long a call waits at a copy that is about to serve, before its caller is told to look again."""
+READS_MAX = 8
+"""So many reads and streams run in a copy at the same time."""
 
-TICKS_PER_RENEWAL = 5
+STORY_CHARS_MAX = 20_000
 
-
-@dataclass(frozen=True, slots=True)
-class ReplicaOrders:
-    """All that the hub tells a copy when it is created. Times in seconds, sizes in bytes."""
-
-    hub_id: str
-    incarnation: str
-    child_id: str
-    replica_id: str
-    node_id: str
-    secret: bytes
-    is_led: bool
-    signal: str
-    lease_duration_s: float
-    lease_renewal_s: float
-    role_deadline_s: float
-    wire_ports: tuple[int, int] | None
-    frame_bytes_max: int
-
-    @property
-    def identity(self) -> str:
-        """What the copy proves to be, on the wire."""
-        return wire_identity(self.incarnation, self.replica_id)
-
-
-def wire_identity(incarnation: str, replica_id: str) -> str:
-    """What a copy proves to be; unique over all hubs and their restarts."""
-    return f"{incarnation}/{replica_id}"
+StateJob = Apply | Install | TakeSnapshot
 
 
 class ReplicaActor:
-    """The Ray actor. Its public methods are called over Ray, all on one thread and in order."""
+    """The Ray actor. Its public methods are called over Ray, all but reads on one thread."""
 
     def __init__(self, orders: ReplicaOrders) -> None:
         """Listen on the wire; the user's object comes later, with `build`."""
-        self._orders = orders
-        self._machine = ReplicaMachine(
-            ReplicaId(orders.replica_id),
-            pid=os.getpid(),
-            is_led=orders.is_led,
-            signal=Signal(orders.signal),
-            lease_duration_s=orders.lease_duration_s,
-            lease_renewal_s=orders.lease_renewal_s,
-            role_deadline_s=orders.role_deadline_s,
-        )
-        self._changed = threading.Condition()
-        self._object = UserObject()
+        self.orders = orders
+        self.machine = orders.machine(os.getpid())
+        self.changed = threading.Condition()
+        self.object = UserObject()
+        if orders.state is not State.NONE:
+            self.object = ReplicatedObject(orders.state)
         self._build_story: str | None = None
+        self._is_built = threading.Event()
         self._callbacks: queue.SimpleQueue[CallBack] = queue.SimpleQueue()
-        self._wire = ReplicaWire(self, orders)
+        self._jobs: queue.SimpleQueue[StateJob] = queue.SimpleQueue()
+        self._calls = CopyCalls(self)
+        self._wire = ReplicaWire(self.handle, orders)
         context.enter(self.where)
-        threading.Thread(target=self._run_callbacks, name="raphub-roles", daemon=True).start()
+        for work in (self._run_callbacks, self._run_jobs):
+            threading.Thread(target=work, name="raphub-object", daemon=True).start()
 
     # --- called over Ray ----------------------------------------------------------------------
 
@@ -107,58 +90,39 @@ class ReplicaActor:
     def build(self, payload: bytes) -> str:
         """Construct the user's object, once. Returns "" or the traceback of what it raised."""
         if self._build_story is None:
-            self._wire.feed(BuildBegan())
+            self.handle(BuildBegan())
             self._build_story = ""
             try:
-                self._object.build(*unpickle_payload(payload))
+                self.object.build(*unpickle_payload(payload))
+            except StateNotReplicable as error:
+                self._build_story = f"StateNotReplicable: {error}"
             except Exception:  # noqa: BLE001 - the user's; the hub decides what follows
-                self._build_story = traceback.format_exc()
+                self._build_story = traceback.format_exc()[-STORY_CHARS_MAX:]
+            self._is_built.set()
             raised = BuildRaised(self._build_story)
-            self._wire.feed(raised if self._build_story else Built())
+            self.handle(raised if self._build_story else Built())
         return self._build_story
 
     def serve(self, header: str, /, *args: object, **kwargs: object) -> object:
         """Run one call, if this copy may. Returns its result, or what `calling` has instead."""
-        _, _, epoch, method = calling.read_header(header)
-        if epoch != calling.ANY_ROLE:
-            verdict, epoch = self._admit(epoch)
-            if verdict is not Admission.SERVE:
-                return calling.Refused(verdict.value)
-        answer: object
-        try:
-            answer = self._object.call(method, args, kwargs)
-        except Exception as error:  # noqa: BLE001 - the user's; it reaches the caller unchanged
-            answer = portable(error)
-        if epoch != calling.ANY_ROLE and not self._may_answer(epoch):
-            return calling.Withheld("the copy lost its lease while the call ran")
-        return answer
+        return self._calls.serve(header, args, kwargs)
 
-    # --- questions to the machine -------------------------------------------------------------
+    @ray.method(concurrency_group="reads")
+    def read(self, header: str, /, *args: object, **kwargs: object) -> object:
+        """Run a read beside others, if what this copy has is new enough."""
+        context.enter(self.where)
+        return self._calls.read(header, args, kwargs)
 
-    def _admit(self, call_epoch: int) -> tuple[Admission, int]:
-        with self._changed:
-            verdict = self._machine.admit(call_epoch, now_s())
-            if verdict is Admission.WAIT:
-                gives_up_at = now_s() + ADMISSION_WAIT_S
-                while verdict is Admission.WAIT and (left_s := gives_up_at - now_s()) > 0:
-                    self._changed.wait(left_s)
-                    verdict = self._machine.admit(call_epoch, now_s())
-            return verdict, self._machine.epoch
-
-    def _may_answer(self, epoch: int) -> bool:
-        """May the answer go? A lapsed lease may still be renewed; a new epoch ends the waiting."""
-        with self._changed:
-            gives_up_at = now_s() + self._orders.lease_duration_s
-            while not self._machine.may_answer(epoch, now_s()):
-                left_s = gives_up_at - now_s()
-                if left_s <= 0 or not self._machine.may_serve_again(epoch):
-                    return False
-                self._changed.wait(left_s)
-            return True
+    @ray.method(concurrency_group="reads", num_returns="streaming")
+    def stream(self, header: str, /, *args: object, **kwargs: object) -> Iterator[object]:
+        """Run a generator that only reads, item by item."""
+        context.enter(self.where)
+        yield from self._calls.stream(header, args, kwargs)
 
     def where(self) -> context.Context:
         """What `raphub.current()` says in this process."""
-        orders, machine = self._orders, self._machine
+        orders, machine = self.orders, self.machine
+        replication = machine.replication
         return context.Context(
             hub_id=orders.hub_id,
             child_id=orders.child_id,
@@ -166,108 +130,98 @@ class ReplicaActor:
             node_id=orders.node_id,
             role=machine.role,
             epoch=machine.epoch,
+            seq=0 if replication is None else replication.holding.applied.seq,
+            call_id=context.call_id_here(),
         )
 
-    # --- the machine's actions ----------------------------------------------------------------
+    # --- the machine --------------------------------------------------------------------------
 
     def handle(self, event: ReplicaEvent) -> None:
-        """Feed the machine and do what it asks for. Runs on the wire's thread only."""
-        with self._changed:
-            for action in self._machine.handle(event, now_s()):
-                match action:
-                    case SendToHub(message):
-                        self._wire.send(self._machine.term, message)
-                    case CallBack():
-                        self._callbacks.put(action)
-                    case AbandonCallback():
-                        self._object.gate.abandon()
-                    case WakeCalls():
-                        pass
-            self._changed.notify_all()
+        """Feed the machine and do what it asks for, from any thread."""
+        with self.changed:
+            actions = self.machine.handle(event, now_s())
+            for action in actions:
+                self._do(action)
+            if actions:
+                self.changed.notify_all()
+
+    def _do(self, action: ReplicaAction) -> None:
+        match action:
+            case SendToPeer(peer, message):
+                self._wire.send_to_peer(peer, message)
+            case SendToHub(message):
+                self._wire.send_to_hub(self.machine.term, message)
+            case CallBack():
+                self._callbacks.put(action)
+            case Apply() | Install() | TakeSnapshot():
+                self._jobs.put(action)
+            case DialPeer(peer, address):
+                self._wire.dial_peer(peer, address)
+            case HangUpPeer(peer):
+                self._wire.hang_up(peer)
+            case AbandonCallback():
+                self.object.gate.abandon()
+            case WakeCalls():
+                pass
+
+    # --- threads of the object ----------------------------------------------------------------
 
     def _run_callbacks(self) -> None:
         context.enter(self.where)
         while True:
             asked = self._callbacks.get()
-            trouble = self._object.change_role(asked.role)
-            self._wire.feed(CallbackReturned(asked.role, asked.epoch, trouble))
+            trouble = self._call_back(asked)
+            self.handle(CallbackReturned(asked.role, asked.epoch, trouble[-STORY_CHARS_MAX:]))
 
+    def _call_back(self, asked: CallBack) -> str:
+        if not isinstance(self.object, ReplicatedObject):
+            return self.object.change_role(asked.role)
+        with self.object.gate.alone():
+            is_active = asked.role is Role.ACTIVE
+            trouble, change = self.object.role_told(asked.role, is_active=is_active)
+            if change is not None:
+                self.handle(_unasked(asked.epoch, change))
+        return trouble
 
-class ReplicaWire:
-    """The wire's thread of one copy: listens, feeds the machine, beats."""
+    def _run_jobs(self) -> None:
+        """What the other copies ship, in order, once there is an object to take it in."""
+        self._is_built.wait()
+        if not isinstance(self.object, ReplicatedObject):
+            return
+        context.enter(self.where)
+        while True:
+            job = self._jobs.get()
+            try:
+                self._do_job(self.object, job)
+            except Exception:  # noqa: BLE001 - whatever it is, this copy is not what it should be
+                self.handle(ApplyFailed(traceback.format_exc(limit=-5)[-STORY_CHARS_MAX:]))
 
-    def __init__(self, actor: ReplicaActor, orders: ReplicaOrders) -> None:
-        """Start the thread and wait until it listens; raises `OSError` if it cannot."""
-        self._actor = actor
-        self._orders = orders
-        self._hubs: dict[Connection, int] = {}
-        self._loop = asyncio.new_event_loop()
-        started: queue.SimpleQueue[tuple[str, int] | BaseException] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(started,), name="raphub-wire", daemon=True).start()
-        address = started.get()
-        if isinstance(address, BaseException):
-            raise address
-        self.address = address
+    def _do_job(self, target: ReplicatedObject, job: StateJob) -> None:
+        match job:
+            case Apply(writes):
+                target.apply(writes)
+                self.handle(Applied(writes[-1].position))
+            case Install(position, image):
+                target.install(image)
+                self.handle(Installed(position))
+            case TakeSnapshot(peer):
+                with target.gate.alone():
+                    self._take_snapshot(target, peer)
 
-    def feed(self, event: ReplicaEvent) -> None:
-        """Hand the machine an event, from any thread."""
-        self._loop.call_soon_threadsafe(self._actor.handle, event)
-
-    def send(self, term: int, message: object) -> None:
-        """Send to the hub actor of this term, if it is connected."""
-        for connection, hub_term in self._hubs.items():
-            if hub_term == term:
-                connection.send(message)
-
-    def _run(self, started: queue.SimpleQueue[tuple[str, int] | BaseException]) -> None:
-        """A copy without its wire could neither serve nor be found dead: it ends its process."""
+    def _take_snapshot(self, target: ReplicatedObject, peer: Any) -> None:  # noqa: ANN401 - ReplicaId
         try:
-            self._loop.run_until_complete(self._live(started))
-        except BaseException:  # noqa: BLE001 - whatever it is, the process must not outlive it
-            traceback.print_exc()
-        os._exit(1)
+            missing, image = target.take_whole()
+        except StateNotReplicable as error:
+            self.handle(StateBroken(str(error)))
+            return
+        if missing is not None:
+            self.handle(_unasked(self.machine.epoch, missing))
+        self.handle(SnapshotTaken(peer, image, size_of(image)))
 
-    async def _live(self, started: queue.SimpleQueue[tuple[str, int] | BaseException]) -> None:
-        import ray  # noqa: PLC0415 - only where a copy runs
 
-        orders = self._orders
-        try:
-            server, address = await listen(
-                ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
-                orders.wire_ports,
-                orders.secret,
-                orders.identity,
-                self,
-                frame_bytes_max=orders.frame_bytes_max,
-            )
-        except OSError as error:
-            started.put(error)
-            raise
-        started.put(address)
-        async with server:
-            while True:
-                await asyncio.sleep(orders.lease_renewal_s / TICKS_PER_RENEWAL)
-                self._actor.handle(Ticked())
-
-    # --- wire.Receiver ------------------------------------------------------------------------
-
-    def connected(self, connection: Connection) -> None:
-        """The hub introduces itself in its first frame."""
-
-    def received(self, connection: Connection, message: object) -> None:
-        """A hub actor says who it is, or what this copy is to do."""
-        match message:
-            case HubConnected(term):
-                self._hubs[connection] = term
-                self._actor.handle(message)
-            case FromHub() if connection in self._hubs:
-                self._actor.handle(message)
-            case _:
-                connection.close()
-
-    def closed(self, connection: Connection) -> None:
-        """A hub actor has gone, or the link is cut: the lease decides what follows."""
-        self._hubs.pop(connection, None)
+def _unasked(epoch: int, change: Any) -> CallWrote:  # noqa: ANN401 - the object's
+    """A write that no client asked for."""
+    return CallWrote(epoch, "", 0, 1, None, change, 0, size_of(change))
 
 
 def unpickle_payload(payload: bytes) -> tuple[type, tuple[Any, ...], dict[str, Any]]:
@@ -276,15 +230,3 @@ def unpickle_payload(payload: bytes) -> tuple[type, tuple[Any, ...], dict[str, A
     import_path, content = pickle.loads(payload)
     sys.path.extend(entry for entry in import_path if entry not in sys.path)
     return pickle.loads(content)  # type: ignore[no-any-return]
-
-
-def portable(error: Exception) -> calling.Raised:
-    """The exception as bytes, and the story of where it came from."""
-    pickle: Any = importlib.import_module("ray.cloudpickle")
-    story = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # noqa: BLE001 - the user's class decides what fails here
-        data = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return calling.Raised(data, story)

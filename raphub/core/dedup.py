@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from raphub.core.log import Entry
+from raphub.core.log import Write
 
 
 class Verdict(StrEnum):
@@ -94,7 +94,7 @@ class AnswerTable:
             return (Verdict.ANSWERED, kept) if kept.is_kept else (Verdict.FORGOTTEN, None)
         return (Verdict.FORGOTTEN if number < known.forgotten_below else Verdict.NEW), None
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Write) -> None:
         """Keep the entry's answer, and drop what its client has settled or is above the bounds."""
         if not entry.client:
             return

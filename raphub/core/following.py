@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from raphub.core.holding import Holding
-from raphub.core.log import Entry, Position
+from raphub.core.log import Position, Write
 from raphub.core.messages import Apply, Install, ReplicaAction, SendToPeer
 from raphub.core.model import ReplicaId
 from raphub.core.shipments import (
@@ -144,14 +144,14 @@ class Following:
         self.owes.add("ack")
         return [*self._advance(), *self._pay()]
 
-    def _clear(self, entry: Entry) -> None:
+    def _clear(self, entry: Write) -> None:
         """The call has come to its end: it killed nobody."""
         self.suspects.pop((entry.client, entry.number), None)
         running = self.running
         if running and (running.client, running.number) == (entry.client, entry.number):
             self.running = None
 
-    def _log(self, entry: Entry) -> None:
+    def _log(self, entry: Write) -> None:
         log, position = self.holding.log, entry.position
         if log.holds(position) or position.seq <= log.floor.seq:
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from raphub.core.dedup import AnswerBounds, AnswerTable
-from raphub.core.log import START, Entry, Log, Position
+from raphub.core.log import START, Log, Position, Write
 from raphub.core.model import ChildPlan, HubSettings
 
 
@@ -81,7 +81,7 @@ class Holding:
         self.committed = floor.seq
         self.has_state = True
 
-    def order(self, upto_seq: int) -> tuple[Entry, ...]:
+    def order(self, upto_seq: int) -> tuple[Write, ...]:
         """Hand the writes up to there to the object; those that were not before."""
         entries = tuple(
             entry for entry in self.log.after(self.ordered.seq) if entry.position.seq <= upto_seq
@@ -92,7 +92,7 @@ class Holding:
             self.ordered = entries[-1].position
         return entries
 
-    def execute(self, entry: Entry) -> None:
+    def execute(self, entry: Write) -> None:
         """Add a write that the object has executed."""
         self.log.append(entry)
         self.answers.add(entry)

@@ -25,7 +25,7 @@ START = Position(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Write:
     """One write: who asked for it, what it was answered, and what it changed.
 
     `answer` and `change` are opaque here. `client` is "" where nobody asked. `settled_below` is
@@ -48,7 +48,7 @@ class Log:
     """The newest entries, without gaps. `floor` is the position before the first of them."""
 
     floor: Position = START
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Write] = field(default_factory=list)
     size: int = 0
 
     @property
@@ -56,7 +56,7 @@ class Log:
         """The position of the last write that the copy holds."""
         return self.entries[-1].position if self.entries else self.floor
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Write) -> None:
         """Add the next write."""
         seq, tail = entry.position.seq, self.tail
         assert seq == tail.seq + 1, f"write {entry.position} cannot follow {tail}"
@@ -78,12 +78,12 @@ class Log:
         index = position.seq - self.floor.seq - 1
         return 0 <= index < len(self.entries) and self.entries[index].position == position
 
-    def after(self, seq: int, bytes_max: int | None = None) -> tuple[Entry, ...]:
+    def after(self, seq: int, bytes_max: int | None = None) -> tuple[Write, ...]:
         """The writes that follow `seq`, at most about so many bytes of them but at least one."""
         first = max(0, seq - self.floor.seq)
         if bytes_max is None:
             return tuple(self.entries[first:])
-        taken: list[Entry] = []
+        taken: list[Write] = []
         size = 0
         for entry in self.entries[first:]:
             if taken and size + entry.size > bytes_max:
@@ -125,6 +125,6 @@ class Log:
         self.size = 0
 
 
-def size_of(entries: Iterable[Entry]) -> int:
+def size_of(entries: Iterable[Write]) -> int:
     """The bytes of all of them."""
     return sum(entry.size for entry in entries)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from raphub.core.log import START, Entry, Position
+from raphub.core.log import START, Position, Write
 from raphub.core.model import (
     Address,
     ChildId,
@@ -484,7 +484,7 @@ class CallBegan:
 
 @dataclass(frozen=True, slots=True)
 class CallWrote:
-    """A call admitted in `epoch` has left the user's object. Sizes in bytes; see `log.Entry`."""
+    """A call admitted in `epoch` has left the user's object. Sizes in bytes; see `log.Write`."""
 
     epoch: int
     client: str
@@ -615,7 +615,7 @@ class SendToPeer:
 class Apply:
     """Have the user's object take in these writes, in order; `Applied` follows."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Write, ...]
 
 
 @dataclass(frozen=True, slots=True)

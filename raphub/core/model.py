@@ -118,7 +118,8 @@ class ChildPlan:
 
     `factor` is None for one copy per usable node. `payload` carries the class and its arguments
     as bytes that only replicas read; `options` carries what the shell passes on to Ray, as text.
-    `job_id` is set when the child ends with the job that made it.
+    `job_id` is set when the child ends with the job that made it. `read_only` names the methods
+    that change no state.
     """
 
     child_id: ChildId
@@ -135,6 +136,7 @@ class ChildPlan:
     min_in_sync: int = 1
     max_lag_writes: int = 1000
     start_grace_s: float = 10.0
+    read_only: tuple[str, ...] = ()
     on_data_loss: OnDataLoss = OnDataLoss.STOP
     options: str = "{}"
     payload: bytes = b""

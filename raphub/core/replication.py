@@ -12,7 +12,7 @@ from enum import StrEnum
 from raphub.core.dedup import Kept, Verdict
 from raphub.core.following import Following
 from raphub.core.holding import Holding, StateBounds
-from raphub.core.log import Entry, Position
+from raphub.core.log import Position, Write
 from raphub.core.messages import (
     Apply,
     CallBegan,
@@ -187,7 +187,7 @@ class Replication:
         epoch = wrote.epoch if shipping is None else shipping.epoch
         if self.following.epoch > epoch:
             return self.following.spoil()
-        entry = Entry(
+        entry = Write(
             Position(epoch, holding.log.tail.seq + 1),
             wrote.client,
             wrote.number,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raphub.core.dedup import TableKept
-from raphub.core.log import Entry, Position
+from raphub.core.log import Position, Write
 
 # --- From the active to a passive -------------------------------------------------------------
 
@@ -34,18 +34,18 @@ class Ship:
 
     epoch: int
     previous: Position
-    entries: tuple[Entry, ...]
+    entries: tuple[Write, ...]
     committed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole state at `position`, with the table of answers."""
+    """The whole state at `position`, with the table of answers (on the wire, as bytes)."""
 
     epoch: int
     position: Position
     image: Any
-    answers: TableKept
+    answers: TableKept | Any
 
 
 @dataclass(frozen=True, slots=True)

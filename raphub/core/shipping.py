@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from raphub.core.holding import Holding
-from raphub.core.log import START, Entry, Position
+from raphub.core.log import START, Position, Write
 from raphub.core.messages import (
     DialPeer,
     HangUpPeer,
@@ -124,7 +124,7 @@ class Shipping:
         actions = self._meet(roster)
         return [*actions, *self._dial(now), *self._advance(), *self._ask(now), WakeCalls()]
 
-    def append(self, entry: Entry, now: float) -> list[ReplicaAction]:
+    def append(self, entry: Write, now: float) -> list[ReplicaAction]:
         """Ship a write that this copy has executed."""
         self.holding.execute(entry)
         actions: list[ReplicaAction] = []
@@ -323,7 +323,7 @@ class Shipping:
         if follower.waits_since is None:
             follower.waits_since = now
 
-    def _shipment(self, previous: Position, entries: tuple[Entry, ...]) -> Ship:
+    def _shipment(self, previous: Position, entries: tuple[Write, ...]) -> Ship:
         return Ship(self.epoch, previous, entries, self.holding.committed)
 
     def _take_ack(self, follower: Follower, tail: Position, now: float) -> list[ReplicaAction]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from raphub.core.log import Entry, Position
+from raphub.core.log import Write, Position
 from raphub.core.messages import (
     Applied,
     Apply,
@@ -212,7 +212,7 @@ class CopyData:
                 self.process.handle(SnapshotTaken(peer, tuple(self.items), len(self.items)))
         self._work()
 
-    def _apply(self, entries: tuple[Entry, ...]) -> None:
+    def _apply(self, entries: tuple[Write, ...]) -> None:
         for entry in entries:
             if entry.change is not None:
                 place, item = entry.change

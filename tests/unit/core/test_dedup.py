@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raphub.core.dedup import AnswerBounds, AnswerTable, Verdict
-from raphub.core.log import Entry, Position
+from raphub.core.log import Write, Position
 
 
-def entry(seq: int, client: str, number: int, settled_below: int = 1, size: int = 1) -> Entry:
-    return Entry(Position(1, seq), client, number, settled_below, f"{client}{number}", None, size)
+def entry(seq: int, client: str, number: int, settled_below: int = 1, size: int = 1) -> Write:
+    return Write(Position(1, seq), client, number, settled_below, f"{client}{number}", None, size)
 
 
 def test_a_first_call_is_new_and_a_second_one_gets_the_same_answer() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from raphub.core.log import START, Entry, Log, Position
+from raphub.core.log import START, Write, Log, Position
 
 
-def entry(epoch: int, seq: int, size: int = 10) -> Entry:
-    return Entry(Position(epoch, seq), "c", seq, 1, None, None, 0, size)
+def entry(epoch: int, seq: int, size: int = 10) -> Write:
+    return Write(Position(epoch, seq), "c", seq, 1, None, None, 0, size)
 
 
 def filled(count: int, size: int = 10) -> Log:
