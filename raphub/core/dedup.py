@@ -50,6 +50,7 @@ class AnswerBounds:
     per_client_max: int = 10_000
     answer_bytes_max: int = 1024 * 1024
     client_bytes_max: int = 16 * 1024 * 1024
+    bytes_max: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class AnswerTable:
     bounds: AnswerBounds
     clients: dict[str, ClientAnswers] = field(default_factory=dict)
     has_evicted: bool = False
+    size: int = 0
 
     def look_up(self, client: str, number: int, *, is_retry: bool) -> tuple[Verdict, Kept | None]:
         """What is known of a call; with the answer, if it was ANSWERED.
@@ -108,6 +110,7 @@ class AnswerTable:
             entry.answer if fits else None, entry.position.seq, size, is_kept=fits
         )
         known.size += size
+        self.size += size
         if entry.settled_below > known.forgotten_below:
             known.forgotten_below = entry.settled_below
             while known.kept and (first := next(iter(known.kept))) < entry.settled_below:
@@ -118,12 +121,17 @@ class AnswerTable:
             oldest = min(known.kept)
             self._drop(known, oldest)
             known.forgotten_below = max(known.forgotten_below, oldest + 1)
-        while len(self.clients) > self.bounds.clients_max:
-            del self.clients[next(iter(self.clients))]
+        bounds = self.bounds
+        while len(self.clients) > bounds.clients_max or (
+            self.size > bounds.bytes_max and len(self.clients) > 1
+        ):
+            self.size -= self.clients.pop(next(iter(self.clients))).size
             self.has_evicted = True
 
     def _drop(self, known: ClientAnswers, number: int) -> None:
-        known.size -= known.kept.pop(number).size
+        size = known.kept.pop(number).size
+        known.size -= size
+        self.size -= size
 
     def kept(self) -> TableKept:
         """The table, for a snapshot."""
@@ -142,3 +150,4 @@ class AnswerTable:
             )
             for kept in table.clients
         }
+        self.size = sum(known.size for known in self.clients.values())

@@ -22,7 +22,7 @@ class StateBounds:
     A passive that has not acknowledged for `ack_timeout_s`, and the time that what was shipped
     takes at `ship_bytes_per_s_min`, is asked out of the in-sync set. A passive acknowledges nothing
     more while `unapplied_max` writes wait for its object. `window_bytes_max` is how much may be
-    under way to one passive.
+    under way to one passive, in messages of about `batch_bytes_max`.
     """
 
     ack_timeout_s: float = 0.5
@@ -33,6 +33,7 @@ class StateBounds:
     log_entries_max: int = 1000
     log_bytes_max: int = 64 * 1024 * 1024
     window_bytes_max: int = 32 * 1024 * 1024
+    batch_bytes_max: int = 1024 * 1024
     max_lag_writes: int = 1000
     answers: AnswerBounds = field(default_factory=AnswerBounds)
 

@@ -305,16 +305,16 @@ class Shipping:
         bounds, log = self.holding.bounds, self.holding.log
         if follower.link is not Link.FED or follower.is_installing:
             return []
-        if follower.shipped == log.tail or follower.under_way_bytes > bounds.window_bytes_max:
-            return []
         if not log.holds(follower.shipped):
             follower.forget_stream()
             return self._copy(follower)
-        entries = log.after(follower.shipped.seq, bounds.window_bytes_max)
-        shipment = self._shipment(follower.shipped, entries)
-        for entry in entries:
-            self._send_off(follower, entry.position, entry.size, now)
-        return [SendToPeer(follower.replica, shipment)]
+        actions: list[ReplicaAction] = []
+        while follower.shipped != log.tail and follower.under_way_bytes <= bounds.window_bytes_max:
+            writes = log.after(follower.shipped.seq, bounds.batch_bytes_max)
+            actions.append(SendToPeer(follower.replica, self._shipment(follower.shipped, writes)))
+            for write in writes:
+                self._send_off(follower, write.position, write.size, now)
+        return actions
 
     def _send_off(self, follower: Follower, position: Position, size: int, now: float) -> None:
         follower.under_way.append((position, size, now))
