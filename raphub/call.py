@@ -181,8 +181,8 @@ class Call(Generic[R_co]):
             epoch = known.view.epoch
         else:
             return False
-        header = calling.header(client_id(), self._number, epoch, self.method)
-        ref = known.serve[replica].remote(header, *self._args, **self._kwargs)
+        header = calling.Header(client_id(), self._number, epoch, self.method)
+        ref = known.serve[replica].remote(header.line(), *self._args, **self._kwargs)
         self._sent = Sent(ref, Attempt(replica, epoch, self._deaths))
         return True
 

@@ -20,9 +20,8 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from raphub.actors.encoding import pack, unpack
 from raphub.actors.hub_actor import HubActor, HubDescription, HubOrders
 from raphub.actors.launcher import WireSettings
-from raphub.child_payload import payload_of, runtime_env_of
+from raphub.child_plan import planned
 from raphub.control import Request, control_of
-from raphub.core.model import ChildPlan
 from raphub.errors import (
     ChildStartFailed,
     HubConfigConflict,
@@ -32,7 +31,7 @@ from raphub.errors import (
 )
 from raphub.handle import ChildHandle
 from raphub.registry_view import NAMESPACE, RegistryView, known_or_raise, view_of
-from raphub.spec import ChildSpec, HubConfig, class_options, load_class, plan_child
+from raphub.spec import ChildSpec, HubConfig
 from raphub.status import (
     ChildStatus,
     Event,
@@ -164,7 +163,7 @@ class Hub:
             raise InvalidSetting(
                 f'on_failure is "continue" or "rollback", not {on_failure!r}.', field="on_failure"
             )
-        plans = [self._plan(spec, metadata or {}) for spec in listed]
+        plans = [planned(spec, self.config, metadata or {}) for spec in listed]
         return control_of(self._open_view()).start(
             plans, check_existing=check_existing, rollback=on_failure == "rollback"
         )
@@ -287,22 +286,6 @@ class Hub:
         if not self._view.is_open:
             self._view = view_of(self.hub_id)
         return self._view
-
-    def _plan(self, spec: ChildSpec, metadata: dict[str, Any]) -> ChildPlan:
-        """The spec as the hub needs it; whatever cannot work is found out here, before a start."""
-        cls = load_class(spec.cls) if isinstance(spec.cls, str) else spec.cls
-        options = class_options(cls)
-        env = runtime_env_of(spec.runtime_env or options.runtime_env)
-        spec = spec.model_copy(
-            update={"metadata": {**metadata, **spec.metadata}, "runtime_env": env}
-        )
-        return plan_child(
-            spec,
-            self.config,
-            class_options=options,
-            job_id=ray.get_runtime_context().get_job_id(),
-            payload=payload_of(cls, tuple(spec.args), dict(spec.kwargs)),
-        )
 
     def _start_static_children(self, *, may_stop: bool) -> None:
         missing = [s for s in self.config.child_specs if self._view.known(s.child_id) is None]

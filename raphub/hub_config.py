@@ -136,6 +136,34 @@ class HubConfig(Setting):
         default=_BOUND.pause_suspected_s,
         description="how long the hub must have stood still to doubt what it saw before",
     )
+    ack_timeout_s: Seconds = Field(
+        default=_BOUND.ack_timeout_s,
+        description="how long a passive may owe an acknowledgement and stay in sync",
+    )
+    read_staleness_s: Seconds = Field(
+        default=_BOUND.read_staleness_s,
+        description="how old a passive's knowledge of its active may be when it answers a read",
+    )
+    unapplied_max: Count = Field(
+        default=_BOUND.unapplied_max,
+        description="how many writes a passive may hold that are not in its object yet",
+    )
+    log_bytes_max: Count = Field(
+        default=_BOUND.log_bytes_max,
+        description="how many bytes of writes a copy keeps for others that were away",
+    )
+    clients_max: Count = Field(
+        default=_BOUND.clients_max,
+        description="how many callers' answers a child keeps for retries",
+    )
+    answers_per_client_max: Count = Field(
+        default=_BOUND.answers_per_client_max,
+        description="how many answers to one caller a child keeps for retries",
+    )
+    answer_bytes_max: Count = Field(
+        default=_BOUND.answer_bytes_max,
+        description="how many bytes an answer may have that is kept for retries",
+    )
     death_proof: DeathProofChoice = Field(
         default=_BOUND.death_proof,
         description='what proves a death: "port" (it refuses) or "lease" (only its end)',
@@ -221,6 +249,12 @@ class HubConfig(Setting):
             self.pause_suspected_s <= self.lease_duration_s,
             "pause_suspected_s must not be above lease_duration_s",
             ("pause_suspected_s", "lease_duration_s"),
+        )
+        yield (
+            # A passive that hangs must be out of sync before the active's own lease is in doubt.
+            self.ack_timeout_s < self.lease_duration_s,
+            "ack_timeout_s must be below lease_duration_s",
+            ("ack_timeout_s", "lease_duration_s"),
         )
         yield (
             self.crash_backoff_s <= self.crash_backoff_max_s,

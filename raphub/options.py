@@ -6,22 +6,25 @@ The options of `@replicated`, of `Class.options(...)` and of `ChildSpec`: one li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from raphub.errors import InvalidSetting
 from raphub.settings import (
+    AcksChoice,
     Count,
     Factor,
     LabelKey,
     LabelSelector,
     ModelChoice,
+    OnDataLossChoice,
     Seconds,
     Setting,
     SignalChoice,
     SpreadChoice,
     StateChoice,
+    refuse_combination,
 )
 
 _PLACES = "raphub itself chooses each copy's node; restrict the choice with `label_selector`"
@@ -63,7 +66,6 @@ def _acts_later(default: object, hint: str) -> Callable[[Any], Any]:
     return checked
 
 
-_WITH_STATE = "It belongs to replicated state, which comes in a later version."
 _CRASH_LIMIT = "raphub replaces lost copies by itself; `crash_limit` of `HubConfig` is the bound."
 
 
@@ -102,13 +104,22 @@ class ReplicatedOptions(Setting):
         description='the roles that `on_role_change` is told: "all", "active", "passive", "none"',
     )
     state: StateChoice | None = Field(
-        default=None, description='how state is replicated; in this version only "none"'
+        default=None,
+        description="how state is replicated: "
+        '"snapshot" (what changed), "log" (the calls) or "none" (each copy has its own)',
     )
-    acks: Annotated[
-        Literal["in_sync", "active"] | None, AfterValidator(_acts_later("in_sync", _WITH_STATE))
-    ] = Field(default=None, description='when a write is answered: "in_sync" or "active"')
-    min_in_sync: Annotated[Count | None, AfterValidator(_acts_later(1, _WITH_STATE))] = Field(
-        default=None, description="how many copies must be in sync for a write"
+    acks: AcksChoice | None = Field(
+        default=None,
+        description="when a write is answered: "
+        '"in_sync" (all copies in sync have it) or "active" (the active has it)',
+    )
+    min_in_sync: Count | None = Field(
+        default=None,
+        description="how many copies, the active among them, must be in sync for a write",
+    )
+    max_lag_writes: Count | None = Field(
+        default=None,
+        description='how many writes a passive that is read, or all with acks="active", may miss',
     )
     spread: SpreadChoice | None = Field(
         default=None,
@@ -121,13 +132,13 @@ class ReplicatedOptions(Setting):
         default=None,
         description='"job" (the child ends with the job that made it) or "detached" (it stays)',
     )
-    start_grace_s: Annotated[Seconds | None, AfterValidator(_acts_later(10, _WITH_STATE))] = Field(
-        default=None, description="how long the first writes wait for copies"
+    start_grace_s: Seconds | None = Field(
+        default=None, description="how long the first writes wait for all copies to be in sync"
     )
-    on_data_loss: Annotated[
-        Literal["stop", "restart_empty"] | None,
-        AfterValidator(_acts_later("stop", _WITH_STATE)),
-    ] = Field(default=None, description='what follows lost state: "stop" or "restart_empty"')
+    on_data_loss: OnDataLossChoice | None = Field(
+        default=None,
+        description='what follows when no copy has the state: "stop" or "restart_empty"',
+    )
     num_cpus: Amount | None = Field(
         default=None, description="the CPUs that each copy reserves, from 0 (the default)"
     )
@@ -156,6 +167,17 @@ class ReplicatedOptions(Setting):
         default=None, description="how long a call waits for its answer; else for ever"
     )
 
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        refuse_combination(
+            factor=self.factor,
+            model=self.model,
+            state=self.state,
+            acks=self.acks,
+            min_in_sync=self.min_in_sync,
+        )
+        return self
+
     def over(self, below: ReplicatedOptions) -> ReplicatedOptions:
         """These options where they say something, and those of `below` where they do not."""
         said = {**_said(below), **_said(self)}
@@ -177,13 +199,14 @@ class GivenOptions(TypedDict, total=False):
     model: ModelChoice | None
     signal: SignalChoice | None
     state: StateChoice | None
-    acks: Literal["in_sync", "active"] | None
+    acks: AcksChoice | None
     min_in_sync: int | None
+    max_lag_writes: int | None
     spread: SpreadChoice | None
     zone_label: str | None
     lifetime: Literal["job", "detached"] | None
     start_grace_s: float | None
-    on_data_loss: Literal["stop", "restart_empty"] | None
+    on_data_loss: OnDataLossChoice | None
     num_cpus: float | None
     num_gpus: float | None
     resources: dict[str, float] | None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, ParamSpec, TypeVar, overload
 
 from typing_extensions import Unpack
 
+from raphub.actors.user_object import READ_ONLY_ATTRIBUTE
 from raphub.errors import ChildAlreadyStarted, InvalidSetting
 from raphub.handle import OWN_NAMES, ChildHandle
 from raphub.hub import Hub, hub_named, new_child_id
@@ -24,8 +25,6 @@ T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C", bound=type)
 M = TypeVar("M", bound=Callable[..., Any])
 
-READ_ONLY_ATTRIBUTE = "__raphub_read_only__"
-
 
 class LocalMark:
     """Marks an attribute that belongs to the copy."""
@@ -36,7 +35,11 @@ Local = Annotated[T, LocalMark()]
 
 
 def read_only(method: M) -> M:
-    """Mark a method that changes no state."""
+    """Mark a method that changes no state: it is not shipped, and may run on a passive.
+
+    A generator method has to be marked to be streamed. Not promised: that this is checked; what
+    such a method changes all the same may reach the other copies with a later write, or never.
+    """
     setattr(method, READ_ONLY_ATTRIBUTE, True)
     return method
 

@@ -16,8 +16,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from raphub.core.model import DeathProof, Model, Signal, Spread
-from raphub.errors import InvalidSetting, StateNotReplicable
+from raphub.core.model import Acks, DeathProof, Model, OnDataLoss, Signal, Spread, State
+from raphub.errors import InvalidSetting
+
+DEFAULT_STATE = State.NONE
+"""How state is replicated where nobody says anything."""
 
 # --- The model --------------------------------------------------------------------------------
 
@@ -178,15 +181,6 @@ def _checked_factor(value: object) -> object:
     )
 
 
-def _checked_state(value: str) -> str:
-    if value == "none":
-        return value
-    raise StateNotReplicable(
-        f'state="{value}" is not built yet: this version replicates roles, not state.',
-        hint='Leave `state` out or use state="none": every copy keeps its own state.',
-    )
-
-
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _LABEL_KEY = re.compile(rf"([A-Za-z0-9.-]{{1,253}}/)?{_LABEL}")
 _LABEL_TERM = re.compile(rf"!?({_LABEL}|in\({_LABEL}(, ?{_LABEL})*\))")
@@ -221,8 +215,42 @@ SpreadChoice = Annotated[Spread | Literal["preferred", "strict"], BeforeValidato
 DeathProofChoice = Annotated[
     DeathProof | Literal["port", "lease"], BeforeValidator(_one_of(DeathProof))
 ]
-StateChoice = Annotated[Literal["none", "snapshot", "log"], AfterValidator(_checked_state)]
+StateChoice = Annotated[State | Literal["none", "snapshot", "log"], BeforeValidator(_one_of(State))]
+AcksChoice = Annotated[Acks | Literal["in_sync", "active"], BeforeValidator(_one_of(Acks))]
+OnDataLossChoice = Annotated[
+    OnDataLoss | Literal["stop", "restart_empty"], BeforeValidator(_one_of(OnDataLoss))
+]
 LabelKey = Annotated[str, AfterValidator(_checked_label_key)]
 LabelSelector = Annotated[dict[str, str], AfterValidator(_checked_selector)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def refuse_combination(
+    *,
+    factor: int | str | None,
+    model: str | None,
+    state: str | None,
+    acks: str | None,
+    min_in_sync: int | None,
+) -> None:
+    """Raise `InvalidSetting` for what cannot be together; None is what nobody said yet."""
+    is_replicated = state is not None and state != State.NONE
+    if model == Model.ACTIVE_ACTIVE and is_replicated:
+        raise InvalidSetting(
+            f'model="active_active" cannot have state="{state}": where all copies serve, none of '
+            "them has the one true state",
+            hint='Use model="active_passive" to replicate state, or state="none".',
+        )
+    if isinstance(factor, int) and min_in_sync is not None and min_in_sync > factor:
+        raise InvalidSetting(
+            f"min_in_sync={min_in_sync} is above factor={factor}, so no write could ever be done",
+            hint="Lower `min_in_sync`, which counts the active, or raise `factor`.",
+        )
+    needs = 'acks="active"' if acks == Acks.ACTIVE else ""
+    needs = needs or (f"min_in_sync={min_in_sync}" if (min_in_sync or 1) > 1 else "")
+    if state == State.NONE and needs:
+        raise InvalidSetting(
+            f'{needs} means nothing with state="none": every copy keeps its own state',
+            hint=f'Say state="snapshot" or state="log" beside it, or leave {needs} out.',
+        )

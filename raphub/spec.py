@@ -12,10 +12,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_serializer
 
 from raphub.child_spec import ChildSpec, load_class, qualified_name
-from raphub.core.model import ChildId, ChildPlan, Model, Signal, Spread
+from raphub.core.model import Acks, ChildId, ChildPlan, Model, OnDataLoss, Signal, Spread, State
 from raphub.errors import InvalidSetting
 from raphub.hub_config import HubConfig
 from raphub.options import OPTIONS_ATTRIBUTE, GivenOptions, ReplicatedOptions, class_options
+from raphub.settings import refuse_combination
 from raphub.strategies import ConsistentHashing, Divergence, Replication, Singularity
 
 __all__ = [
@@ -43,19 +44,27 @@ def plan_child(
     class_options: ReplicatedOptions,
     job_id: str | None,
     payload: bytes,
+    read_only: tuple[str, ...] = (),
 ) -> ChildPlan:
     """Resolve what was said of a child into what the hub needs to know.
 
     `class_options` are those of the spec's class; `job_id` is the job that asks, kept only if the
     child lives with it (`lifetime="job"`; the default is `"detached"`); `payload` is the class and
-    its arguments as bytes for replicas. Raises `InvalidSetting` for a child that should live with
-    a job when there is none.
+    its arguments as bytes for replicas; `read_only` names its methods that change no state. Raises
+    `InvalidSetting` for what cannot be together, and for a child that should live with a job when
+    there is none.
     """
     said = spec.over(class_options)
     redundancy = config.redundancy
     if isinstance(redundancy, Singularity):
-        redundancy = Replication(factor=1)
+        # Its only copy starts again when it is lost: nobody could hold its state meanwhile.
+        redundancy = Replication(factor=1, state=State.NONE)
     factor = said.factor or redundancy.factor
+    model = Model(said.model or redundancy.model)
+    acks = Acks(said.acks or redundancy.acks)
+    min_in_sync = said.min_in_sync or redundancy.min_in_sync
+    state = _state(said, redundancy, model)
+    refuse_combination(factor=factor, model=model, state=state, acks=acks, min_in_sync=min_in_sync)
     lifetime = said.lifetime or "detached"
     if lifetime == "job" and job_id is None:
         raise InvalidSetting(
@@ -65,7 +74,6 @@ def plan_child(
         )
     shown = {
         "cls": spec.cls_name,
-        "state": said.state or redundancy.state,
         "lifetime": lifetime,
         "call_timeout_s": said.call_timeout_s,
         "runtime_env": said.runtime_env,
@@ -74,16 +82,30 @@ def plan_child(
     return ChildPlan(
         child_id=ChildId(spec.child_id),
         factor=None if factor == "cluster_size" else factor,
-        model=Model(said.model or redundancy.model),
+        model=model,
         signal=Signal(said.signal or redundancy.signal),
         spread=Spread(said.spread or Spread.PREFERRED),
         zone_label=said.zone_label,
         label_selector=dict(said.label_selector or {}),
         resources=_resources(said),
         job_id=job_id if lifetime == "job" else None,
+        state=state,
+        acks=acks,
+        min_in_sync=min_in_sync,
+        max_lag_writes=said.max_lag_writes or redundancy.max_lag_writes,
+        start_grace_s=said.start_grace_s or redundancy.start_grace_s,
+        read_only=read_only,
+        on_data_loss=OnDataLoss(said.on_data_loss or redundancy.on_data_loss),
         options=json.dumps(shown),
         payload=payload,
     )
+
+
+def _state(said: ReplicatedOptions, redundancy: Replication, model: Model) -> State:
+    """The hub's word on state is for children of which one copy serves."""
+    if said.state is None and model is Model.ACTIVE_ACTIVE:
+        return State.NONE
+    return State(said.state or redundancy.state)
 
 
 def _resources(said: ReplicatedOptions) -> dict[str, float]:
@@ -111,7 +133,13 @@ class StartedSpec(BaseModel):
     factor: int | Literal["cluster_size"]
     model: Model
     signal: Signal
-    state: str
+    state: State
+    acks: Acks
+    min_in_sync: int
+    max_lag_writes: int
+    start_grace_s: float
+    on_data_loss: OnDataLoss
+    read_only: tuple[str, ...] = ()
     spread: Spread
     zone_label: str | None = None
     lifetime: Literal["job", "detached"]
@@ -129,6 +157,13 @@ class StartedSpec(BaseModel):
             factor="cluster_size" if plan.factor is None else plan.factor,
             model=plan.model,
             signal=plan.signal,
+            state=plan.state,
+            acks=plan.acks,
+            min_in_sync=plan.min_in_sync,
+            max_lag_writes=plan.max_lag_writes,
+            start_grace_s=plan.start_grace_s,
+            on_data_loss=plan.on_data_loss,
+            read_only=plan.read_only,
             spread=plan.spread,
             zone_label=plan.zone_label,
             resources=plan.resources,

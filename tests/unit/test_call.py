@@ -171,7 +171,7 @@ def called(view: RegistryView, *args: object, **options: Any) -> Call[Any]:
     return Call(view, "a", "add", args, {}, CallOptions(**options))
 
 
-@pytest.mark.parametrize("end", [ActorDiedError(), UNREACHABLE, Refused("passive")])
+@pytest.mark.parametrize("end", [ActorDiedError(), UNREACHABLE, Refused("not_active")])
 def test_done_never_waits_after_a_sending_that_ended_without_news(
     view: Told, ray: Ray, end: object
 ) -> None:

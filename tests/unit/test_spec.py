@@ -16,14 +16,17 @@ from pydantic import ValidationError, model_validator
 
 from raphub import settings
 from raphub.core.model import (
+    Acks,
     ChildPlan,
     DeathProof,
     HubSettings,
     Model,
+    OnDataLoss,
     Signal,
     Spread,
+    State,
 )
-from raphub.errors import InvalidMapping, InvalidSetting, StateNotReplicable
+from raphub.errors import InvalidMapping, InvalidSetting
 from raphub.options import _OWNED_BY_RAPHUB
 from raphub.spec import (
     ChildSpec,
@@ -112,18 +115,65 @@ def test_a_class_in_place_of_a_value_is_answered_with_the_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "values"),
+    ("values", "named"),
     [
-        (Replication, {"state": "snapshot"}),
-        (ReplicatedOptions, {"state": "log"}),
-        (ChildSpec, {"child_id": "a", "cls": Counter, "state": "snapshot"}),
-        (HubConfig, {"redundancy": {"kind": "replication", "state": "log"}}),
+        ({"model": "active_active", "state": "snapshot"}, 'model="active_active"'),
+        ({"factor": 2, "min_in_sync": 3}, "min_in_sync=3"),
+        ({"state": "none", "acks": "active"}, 'acks="active"'),
+        ({"state": "none", "min_in_sync": 2}, "min_in_sync=2"),
     ],
 )
-def test_replicated_state_is_refused_until_it_is_built(make: Any, values: Any) -> None:
-    with pytest.raises(StateNotReplicable) as caught:
-        make(**values)
-    assert 'state="none"' in caught.value.hint
+def test_what_cannot_be_together_is_refused_wherever_it_is_said(values: Any, named: str) -> None:
+    for error in (
+        refusal(ReplicatedOptions, **values),
+        refusal(Replication, **values),
+        refusal(ChildSpec, child_id="a", cls=Counter, **values),
+        refusal(HubConfig, redundancy={"kind": "replication", **values}),
+    ):
+        assert named in error.message
+        assert error.hint != InvalidSetting.default_hint
+
+
+def test_each_level_may_say_a_part_of_what_cannot_be_together() -> None:
+    hub = HubConfig(redundancy=Replication(state="none"))
+    spec = ChildSpec(child_id="a", cls=Counter, acks="active")
+    assert 'state="snapshot"' in refusal(plan, spec=spec, config=hub).hint
+    few = HubConfig(redundancy=Replication(factor=1))
+    spec = ChildSpec(child_id="a", cls=Counter, state="log", min_in_sync=2)
+    assert "factor=1" in refusal(plan, spec=spec, config=few).message
+
+
+@pytest.mark.parametrize("default", [State.NONE, State.SNAPSHOT])
+def test_where_all_copies_serve_each_has_its_own_state_whatever_the_default(
+    default: State,
+) -> None:
+    hub = HubConfig(redundancy=Replication(model="active_active"))
+    assert hub == HubConfig.model_validate_json(hub.model_dump_json())
+    assert plan(config=hub).state is State.NONE
+    spec = ChildSpec(child_id="a", cls=Counter, model="active_active")
+    assert plan(spec, HubConfig(redundancy=Replication(state=default))).state is State.NONE
+
+
+def test_what_is_said_of_state_reaches_the_plan() -> None:
+    said: dict[str, Any] = {
+        "state": "log",
+        "acks": "active",
+        "min_in_sync": 2,
+        "max_lag_writes": 7,
+        "start_grace_s": 3.5,
+        "on_data_loss": "restart_empty",
+    }
+    by_hub = plan(config=HubConfig(redundancy=Replication(**said)))
+    by_spec = plan(ChildSpec(child_id="a", cls=Counter, **said))
+    for found in (by_hub, by_spec):
+        assert {name: getattr(found, name) for name in said} == said
+        shown = StartedSpec.of(found)
+        assert {name: getattr(shown, name) for name in said} == said
+
+
+def test_a_singularity_keeps_no_state() -> None:
+    hub = HubConfig(redundancy=Singularity())
+    assert plan(config=hub).state is State.NONE
 
 
 def test_all_ways_to_read_refuse_alike() -> None:
@@ -223,16 +273,18 @@ def test_unsafe_times_are_refused_with_rule_and_numbers(values: Any, rule: str) 
     renewal=st.floats(0.01, 100),
     term=st.floats(0.01, 100),
     dial=st.floats(0.01, 100),
+    ack=st.floats(0.01, 100),
 )
 def test_times_are_accepted_exactly_when_they_are_safe(
-    duration: float, renewal: float, term: float, dial: float
+    duration: float, renewal: float, term: float, dial: float, ack: float
 ) -> None:
-    is_safe = renewal * 3 <= duration and term <= duration and dial < duration
+    is_safe = renewal * 3 <= duration and term <= duration and max(dial, ack) < duration
     values = {
         "lease_duration_s": duration,
         "lease_renewal_s": renewal,
         "term_check_s": term,
         "dial_timeout_s": dial,
+        "ack_timeout_s": ack,
         "pause_suspected_s": duration,
     }
     if is_safe:
@@ -437,10 +489,6 @@ def test_every_option_of_ray_is_known_or_owned() -> None:
 @pytest.mark.parametrize(
     ("field", "default", "other"),
     [
-        ("acks", "in_sync", "active"),
-        ("min_in_sync", 1, 2),
-        ("start_grace_s", 10, 11),
-        ("on_data_loss", "stop", "restart_empty"),
         ("max_restarts", None, 3),
     ],
 )
@@ -466,6 +514,12 @@ def test_what_would_not_act_yet_is_refused(field: str, default: Any, other: Any)
         ("zone_label", "a b"),
         ("signal", "some"),
         ("model", "leader"),
+        ("state", "some"),
+        ("acks", "all"),
+        ("min_in_sync", 0),
+        ("max_lag_writes", 0),
+        ("start_grace_s", 0),
+        ("on_data_loss", "weep"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(field: str, value: object) -> None:
@@ -608,7 +662,12 @@ def test_what_was_started_can_be_shown_again_without_the_class() -> None:
         factor=3,
         model=Model.ACTIVE_PASSIVE,
         signal=Signal.ALL,
-        state="none",
+        state=State.NONE,
+        acks=Acks.IN_SYNC,
+        min_in_sync=1,
+        max_lag_writes=1000,
+        start_grace_s=10,
+        on_data_loss=OnDataLoss.STOP,
         spread=Spread.STRICT,
         zone_label="zone",
         lifetime="detached",
