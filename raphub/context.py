@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from raphub.core.model import Role
 
@@ -41,24 +42,41 @@ _current: contextvars.ContextVar[Callable[[], Context] | None] = contextvars.Con
 )
 
 
-_call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "raphub_call_id", default=None
+@dataclass(slots=True, eq=False)
+class RunningCall:
+    """One execution of a call in this process; every execution of it makes the same calls in turn.
+
+    `lanes` belongs to whoever sends those calls: their numbers begin anew with each execution.
+    """
+
+    call_id: str
+    lanes: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+
+_running: contextvars.ContextVar[RunningCall | None] = contextvars.ContextVar(
+    "raphub_running", default=None
 )
 
 
 @contextmanager
-def calling(call_id: str) -> Iterator[None]:
+def calling(call_id: str) -> Generator[None]:
     """Say which call the present thread runs, until the block ends."""
-    token = _call_id.set(call_id)
+    token = _running.set(RunningCall(call_id))
     try:
         yield
     finally:
-        _call_id.reset(token)
+        _running.reset(token)
+
+
+def running_call() -> RunningCall | None:
+    """The call that the present thread or task runs, if it runs one."""
+    return _running.get()
 
 
 def call_id_here() -> str | None:
     """The id of the call that the present thread runs, if it runs one."""
-    return _call_id.get()
+    running = _running.get()
+    return None if running is None else running.call_id
 
 
 def enter(ask: Callable[[], Context]) -> None:

@@ -3,6 +3,9 @@
 Pure decisions of one caller about one call. A call that certainly did not run is sent again
 without limit; the caller's time-out is the bound. A call that may have run is sent again only when
 its copy is proved to serve no more, and at most once (law 15).
+
+Where state is replicated, the copies know which calls have run: there a call may be sent again as
+often as wanted, with the same number, and it is the copies that keep law 15.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Next(StrEnum):
     AWAIT_NEWS = "await_news"
     FAIL_OUTCOME_UNKNOWN = "fail_outcome_unknown"
     FAIL_KILLED_REPLICA = "fail_killed_replica"
+    FAIL_TOO_FEW_IN_SYNC = "fail_too_few_in_sync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,33 @@ def after(outcome: Outcome, attempt: Attempt, news: News, *, may_retry: bool) ->
                 is_last = attempt.deaths + 1 >= DEATHS_MAX
                 return Next.FAIL_KILLED_REPLICA if is_last else Next.RESEND
             return Next.AWAIT_NEWS
+
+
+def after_known_once(
+    outcome: Outcome, reason: str, attempt: Attempt, news: News, *, may_retry: bool
+) -> Next:
+    """Decide the same about a call to a child whose state is replicated.
+
+    `reason` is what the copy said to a REFUSED call. RESEND: in its turn, among the others of its
+    lane. AWAIT_NEWS: in a while, if no news comes; an attempt that DIED or was WITHHELD needs news.
+    """
+    match outcome:
+        case Outcome.ANSWERED:
+            return Next.RETURN
+        case Outcome.REFUSED:
+            match reason:
+                case "too_few_in_sync":
+                    return Next.FAIL_TOO_FEW_IN_SYNC
+                case "forgotten":
+                    return Next.FAIL_OUTCOME_UNKNOWN
+                case "killed":
+                    return Next.FAIL_KILLED_REPLICA
+                case _:
+                    return Next.RESEND if is_news(attempt, news) else Next.AWAIT_NEWS
+        case Outcome.WITHHELD | Outcome.DIED | Outcome.UNREACHABLE:
+            if not may_retry:
+                return Next.FAIL_OUTCOME_UNKNOWN
+            return Next.RESEND if is_news(attempt, news) else Next.AWAIT_NEWS
 
 
 def is_news(attempt: Attempt, news: News) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raphub.core.calls import Attempt, News, Next, Outcome, after
+from raphub.core.calls import Attempt, News, Next, Outcome, after, after_known_once
 
 SAME = News("c#1", 1, is_listed=True)
 PROMOTED = News("c#2", 2, is_listed=False)
@@ -46,3 +46,41 @@ def test_a_call_in_whose_hands_two_copies_died_is_never_run_again(outcome: Outco
 def test_without_retry_the_outcome_is_unknown(outcome: Outcome) -> None:
     first = Attempt("c#1", 1)
     assert after(outcome, first, PROMOTED, may_retry=False) is Next.FAIL_OUTCOME_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("reason", "decided"),
+    [
+        ("too_few_in_sync", Next.FAIL_TOO_FEW_IN_SYNC),
+        ("forgotten", Next.FAIL_OUTCOME_UNKNOWN),
+        ("killed", Next.FAIL_KILLED_REPLICA),
+    ],
+)
+def test_some_refusals_by_a_copy_that_knows_are_final(reason: str, decided: Next) -> None:
+    for news in (SAME, NOBODY, PROMOTED, REPLACED):
+        first = Attempt("c#1", 1)
+        assert after_known_once(Outcome.REFUSED, reason, first, news, may_retry=True) is decided
+
+
+@pytest.mark.parametrize("outcome", [*MAY_HAVE_RUN, Outcome.REFUSED])
+def test_where_copies_know_what_ran_a_call_is_sent_again_without_limit(outcome: Outcome) -> None:
+    often = Attempt("c#1", 1, deaths=9)
+    for reason in ("not_open", "awaits_copy", "out_of_order", "not_active", "stale", "wait", ""):
+        for news, decided in (
+            (SAME, Next.AWAIT_NEWS),
+            (NOBODY, Next.AWAIT_NEWS),
+            (PROMOTED, Next.RESEND),
+            (REPLACED, Next.RESEND),
+        ):
+            assert after_known_once(outcome, reason, often, news, may_retry=True) is decided
+
+
+def test_where_copies_know_what_ran_only_a_call_that_must_not_be_retried_is_given_up() -> None:
+    first = Attempt("c#1", 1)
+    for outcome in MAY_HAVE_RUN:
+        decided = after_known_once(outcome, "", first, PROMOTED, may_retry=False)
+        assert decided is Next.FAIL_OUTCOME_UNKNOWN
+    assert after_known_once(Outcome.REFUSED, "stale", first, PROMOTED, may_retry=False) is (
+        Next.RESEND
+    )
+    assert after_known_once(Outcome.ANSWERED, "", first, NOBODY, may_retry=False) is Next.RETURN

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from raphub.core.calls import Attempt
 from raphub.core.lane import Lane
 
@@ -52,3 +55,62 @@ def test_what_is_settled_is_neither_held_nor_due() -> None:
     lane.hold(number)
     lane.settle(number)
     assert lane.due() == []
+
+
+def test_a_call_knows_the_write_before_it_whatever_was_settled_since() -> None:
+    lane = Lane()
+    one, two = lane.open(is_read=False), lane.open(is_read=False)
+    read = lane.open(is_read=True)
+    three = lane.open(is_read=False)
+    assert [lane.write_before(n) for n in (one, two, read, three)] == [0, one, two, two]
+    assert lane.due_after() == [(one, 0), (two, one), (read, two), (three, two)]
+    lane.settle(two)
+    assert [lane.write_before(n) for n in (one, read, three)] == [0, one, one]
+    lane.settle(one)
+    assert lane.due_after() == [(read, 0), (three, 0)]
+    assert lane.write_before(lane.open(is_read=True)) == three
+
+
+def test_only_an_attempt_that_may_have_run_makes_a_retry() -> None:
+    lane = Lane()
+    number = lane.open(is_read=False)
+    lane.sent(number, FIRST)
+    lane.hold(number, did_not_run=True)
+    assert not lane.waiting[number].may_have_run
+    lane.sent(number, FIRST)
+    lane.hold(number)
+    lane.sent(number, SECOND)
+    lane.hold(number, did_not_run=True)
+    assert lane.waiting[number].may_have_run
+
+
+@given(st.lists(st.tuples(st.sampled_from("ows"), st.integers(0, 5)), max_size=60))
+def test_what_is_kept_for_speed_agrees_with_what_is_waiting(steps: list[tuple[str, int]]) -> None:
+    lane = Lane()
+    for step, which in steps:
+        if step != "s":
+            number = lane.open(is_read=step == "o")
+            writes = [w.number for w in lane.waiting.values() if not w.is_read]
+            assert lane.write_before(number) == max((w for w in writes if w < number), default=0)
+            if which:
+                lane.sent(number, FIRST)
+        elif lane.waiting:
+            lane.settle(list(lane.waiting)[which % len(lane.waiting)])
+        assert lane.settled_below == min(lane.waiting, default=lane.last_number + 1)
+        assert lane.due() == [w.number for w in lane.waiting.values() if w.attempt is None]
+        assert lane.due_after() == [(n, lane.write_before(n)) for n in lane.due()]
+
+
+def test_a_call_costs_the_same_however_many_are_waiting() -> None:
+    lane = Lane()
+    for _ in range(100_000):
+        number = lane.open(is_read=False)
+        lane.write_before(number)
+        lane.sent(number, FIRST)
+    for number in range(1, 100_000):
+        lane.settle(number)
+        assert lane.settled_below == number + 1
+    for _ in range(10_000):
+        number = lane.open(is_read=False)
+        assert lane.write_before(number) == number - 1
+        lane.settle(number - 1)
