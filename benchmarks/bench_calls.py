@@ -13,12 +13,10 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
-from figures import save, show
+from figures import percentile, save, show, timed_s
 from workload import Counter
 
 import raphub
@@ -30,18 +28,6 @@ PIPELINED = 500
 LOOKUPS = 5_000
 SAYS_IF_RAY = "import raphub, sys; print('ray' in sys.modules)"
 HELP = "from raphub.cli import main; main()"
-
-
-def timed_s(call: Callable[[], object]) -> float:
-    """How long one call takes."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def percentile(samples: list[float], share: float) -> float:
-    """The sample below which this share of all lies."""
-    return sorted(samples)[int(share * (len(samples) - 1))]
 
 
 def says(*arguments: str) -> str:
