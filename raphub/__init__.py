@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raphub.call import Call as Call
-    from raphub.call import results as results
-    from raphub.call import wait as wait
     from raphub.context import Context as Context
     from raphub.context import current as current
     from raphub.errors import CallKilledReplica as CallKilledReplica
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from raphub.replicated import Replicated as Replicated
     from raphub.replicated import read_only as read_only
     from raphub.replicated import replicated as replicated
+    from raphub.results import results as results
+    from raphub.results import wait as wait
     from raphub.spec import ChildSpec as ChildSpec
     from raphub.spec import ConsistentHashing as ConsistentHashing
     from raphub.spec import Divergence as Divergence
@@ -61,11 +61,12 @@ if TYPE_CHECKING:
     from raphub.status import Role as Role
     from raphub.status import StartResult as StartResult
     from raphub.status import StopResult as StopResult
+    from raphub.stream import Stream as Stream
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "raphub.call": ("Call", "results", "wait"),
+    "raphub.call": ("Call",),
     "raphub.context": ("Context", "current"),
     "raphub.errors": (
         "CallKilledReplica",
@@ -94,6 +95,7 @@ _HOMES = {
     "raphub.handle": ("ChildHandle",),
     "raphub.hub": ("Hub", "default_hub", "hubs"),
     "raphub.replicated": ("Local", "Replicated", "read_only", "replicated"),
+    "raphub.results": ("results", "wait"),
     "raphub.spec": (
         "ChildSpec",
         "ConsistentHashing",
@@ -114,6 +116,7 @@ _HOMES = {
         "StartResult",
         "StopResult",
     ),
+    "raphub.stream": ("Stream",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from raphub.actors.encoding import pack, unpack
+from raphub.caller import client_id
 from raphub.core.messages import ChildrenRequested, StopRequested
 from raphub.core.model import ChildId, ChildPlan
 from raphub.core.records import RequestId, StartAnswer, StopAnswer, Trouble
@@ -29,7 +30,7 @@ from raphub.errors import (
     HubUnreachable,
     NotEnoughNodes,
 )
-from raphub.registry_view import RegistryView, client_id
+from raphub.registry_view import RegistryView
 from raphub.status import (
     Phase,
     ReplicaStatus,

@@ -7,24 +7,22 @@ process's pushed copy of the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from raphub.call import Call, CallOptions
+from raphub.call import Call
+from raphub.call_options import CallOptions, ReadFrom, refuse_unread
 from raphub.core.model import Health
-from raphub.errors import CallTimeout, ChildStartFailed, InvalidSetting
+from raphub.errors import CallTimeout, ChildStartFailed
+from raphub.mapping import BatchSize, mapped
 from raphub.registry_view import RegistryView, known_or_raise, view_of
 from raphub.status import ChildStatus, ReplicaStatus
+from raphub.stream import Stream
 
 T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 P = ParamSpec("P")
-
-_LATER = {
-    "read_from": "reads from passives come with replicated state; without it each copy differs",
-    "max_lag_writes": "there is no lag without replicated state",
-    "stream": "streaming comes in a later version; return a list",
-}
 
 
 class Method:
@@ -40,24 +38,99 @@ class Method:
         """Call it on the active copy. Top-level ObjectRefs and Calls are resolved, as in Ray."""
         return self._handle._make_call(self._name, args, kwargs, self._options)  # noqa: SLF001
 
-    def options(
-        self, *, timeout_s: float | None = None, retry: bool = True, **later: object
-    ) -> Method:
-        """The same method with other options.
+    def map(
+        self,
+        items: Iterable[Any],
+        batch_size: int | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
+        """Call it once for each item, in order, in few messages; yields the results in order.
 
-        `timeout_s` bounds `.result()` and `await`, in seconds. `retry=False` raises
-        `CallOutcomeUnknown` rather than running a call again that may have run.
+        Each item is the one argument of its call: a tuple is one argument, too, and ObjectRefs are
+        passed as they are. A batch is one call: its items run one after the other with no other
+        write between them, and where state is replicated they take effect together, once. So many
+        items go in a batch as take about 5 ms, at most 1000, unless `batch_size` says how many; a
+        few batches are under way at a time. Nothing is sent before the first result is asked for.
+
+        What an item raised is raised when its turn comes, which ends the iteration: later items
+        of its batch, and of batches under way, run all the same. `return_exceptions=True` yields
+        such errors in place of results, as in `asyncio.gather`. The options of the method hold
+        for each batch; errors as in `Call.result`. Raises at once: `InvalidSetting`.
         """
-        for name in later:
-            reason = _LATER.get(name, "it is no option of a call")
-            raise InvalidSetting(f"the option {name!r} cannot be used: {reason}.", field=name)
-        return Method(self._handle, self._name, CallOptions(timeout_s, retry))
+        options = replace(self._options, is_map=True)
+        handle, name = self._handle, self._name
+        return mapped(
+            lambda batch: handle._make_call(name, (batch,), {}, options),  # noqa: SLF001
+            items,
+            BatchSize.of(batch_size),
+            return_exceptions=return_exceptions,
+        )
+
+    @overload
+    def options(
+        self,
+        *,
+        timeout_s: float | None = None,
+        retry: bool = True,
+        read_from: ReadFrom = "active",
+        max_lag_writes: int | None = None,
+        stream: Literal[False] = False,
+    ) -> Method: ...
+    @overload
+    def options(
+        self,
+        *,
+        timeout_s: float | None = None,
+        retry: bool = True,
+        read_from: ReadFrom = "active",
+        max_lag_writes: int | None = None,
+        stream: Literal[True],
+    ) -> StreamedMethod: ...
+    def options(
+        self,
+        *,
+        timeout_s: float | None = None,
+        retry: bool = True,
+        read_from: ReadFrom = "active",
+        max_lag_writes: int | None = None,
+        stream: bool = False,
+    ) -> Method | StreamedMethod:
+        """The same method with other options. Raises `InvalidSetting` for what cannot be.
+
+        `timeout_s` bounds `.result()` and `await`, in seconds; None: as the child says.
+        `retry=False` raises `CallOutcomeUnknown` rather than sending a call again that may have
+        run. The others are for methods that are marked `@read_only`, where state is replicated:
+        `read_from` is `"active"` (the default: sees every answered write), `"any"` (all copies in
+        turn) or `"passive"` (spares the active); a copy that cannot tell that it misses at most
+        `max_lag_writes` writes passes the read on to the active. None: as many as the child
+        allows. `stream=True` is for generator methods, and gives their values one by one.
+        """
+        limit_s = self._options.timeout_s if timeout_s is None else timeout_s
+        options = CallOptions(limit_s, retry, read_from, max_lag_writes)
+        options.check()
+        kind = StreamedMethod if stream else Method
+        return kind(self._handle, self._name, options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002 - the user's
         """Methods of a handle are not called directly, just as those of a Ray actor."""
         raise TypeError(
             f"call {self._name!r} through .remote(...): handle.{self._name}.remote(...).result()"
         )
+
+
+class StreamedMethod:
+    """A generator method of a child that only reads, ready to be called."""
+
+    def __init__(self, handle: ChildHandle[Any], name: str, options: CallOptions) -> None:
+        """Made by `Method.options(stream=True)`."""
+        self._handle = handle
+        self._name = name
+        self._options = options
+
+    def remote(self, *args: Any, **kwargs: Any) -> Stream:  # noqa: ANN401 - the user's
+        """Call it; the stream gives its values, by `for` or `async for`."""
+        return self._handle._make_stream(self._name, args, kwargs, self._options)  # noqa: SLF001
 
 
 class BroadcastMethod:
@@ -69,7 +142,11 @@ class BroadcastMethod:
         self._name = name
 
     def remote(self, *args: Any, **kwargs: Any) -> dict[str, Call[Any]]:  # noqa: ANN401 - the user's
-        """Call it on every copy, whatever its role; the calls by replica id."""
+        """Call it on every copy, whatever its role; the calls by replica id.
+
+        Raises `InvalidSetting` for a method that is not marked `@read_only`, unless every copy
+        keeps its own state: a write goes to the active alone, and reaches the others by itself.
+        """
         return self._handle._broadcast(self._name, args, kwargs)  # noqa: SLF001
 
 
@@ -141,7 +218,16 @@ class ChildHandle(Generic[T_co]):
     ) -> Call[Any]:
         view = self._open_view()
         self._check_started()
+        if options.read_from != "active" and (known := view.known(self.child_id)):
+            options.check_read(known, name)
         return Call(view, self.child_id, name, args, kwargs, options)
+
+    def _make_stream(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Stream:
+        view = self._open_view()
+        self._check_started()
+        return Stream(view, self.child_id, name, args, kwargs, options)
 
     def _broadcast(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -149,6 +235,8 @@ class ChildHandle(Generic[T_co]):
         view = self._open_view()
         self._check_started()
         known = known_or_raise(view, self.child_id)
+        if known.is_replicated:
+            refuse_unread(known, name, "`handle.all`", "all")
         copies = [copy.replica for copy in known.view.replicas if copy.replica in known.handles]
         return {
             replica: Call(view, self.child_id, name, args, kwargs, self._options, target=replica)

@@ -11,23 +11,28 @@ import atexit
 import os
 import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from raphub.actors.encoding import unpack
 from raphub.actors.registry import Update
-from raphub.core.calls import Attempt, News
-from raphub.core.model import ChildId, Health, Model, Node, NodeId, ReplicaId
-from raphub.core.views import ChildView, ReplicaView
-from raphub.errors import ChildNotFound, HubNotFound, HubUnreachable, NoActiveReplica, RaphubError
-from raphub.spec import StartedSpec
-from raphub.status import ChildStatus, NodeStatus, ReplicaStatus
+from raphub.core.model import ChildId, Health, Node, NodeId
+from raphub.core.views import ChildView
+from raphub.errors import (
+    ChildNotFound,
+    DataLost,
+    HubNotFound,
+    HubUnreachable,
+    NoActiveReplica,
+    RaphubError,
+)
+from raphub.known import Known
+from raphub.lanes import Lanes
+from raphub.outbox import Outbox
+from raphub.status import NodeStatus
 
 NAMESPACE = "raphub"
 FIRST_POLL_TIMEOUT_S = 30.0
@@ -35,106 +40,6 @@ POLL_PATIENCE_S = 30.0
 POLL_AGAIN_S = 0.05
 APPEARANCE_S = 5.0
 """How long a child that was never told of may take to appear: it may have just been started."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """One child as this process was last told, with the Ray handles of its copies.
-
-    `serving` are the copies that calls may go to: the active, or all that are ready where all
-    serve. `serve` holds each copy's Ray method, made once, because it is used on every call.
-    """
-
-    view: ChildView
-    handles: dict[ReplicaId, Any]
-    serving: tuple[ReplicaId, ...]
-    serve: dict[ReplicaId, Any]
-
-    @classmethod
-    def of(cls, view: ChildView, handles: dict[ReplicaId, Any]) -> Known:
-        """Work out where calls may go."""
-        if view.plan.model is Model.ACTIVE_PASSIVE:
-            serving = [copy.replica for copy in view.replicas if copy.replica == view.active]
-        else:
-            serving = [copy.replica for copy in view.replicas if copy.is_settled]
-        serve = {replica: handle.serve for replica, handle in handles.items()}
-        return cls(view, handles, tuple(r for r in serving if r in serve), serve)
-
-    def news(self, attempt: Attempt) -> News:
-        """What this says about an attempt that was made with older knowledge."""
-        is_listed = any(copy.replica == attempt.replica for copy in self.view.replicas)
-        return News(self.view.active, self.view.epoch, is_listed)
-
-    def status(self) -> ChildStatus:
-        """The same for people."""
-        view, plan = self.view, self.view.plan
-        replicas = [self._replica_status(copy) for copy in view.replicas]
-        spec = StartedSpec.of(plan)
-        return ChildStatus(
-            child_id=plan.child_id,
-            health=view.health,
-            active=next((r for r in replicas if r.replica_id == view.active), None),
-            replicas=replicas,
-            epoch=view.epoch,
-            factor=view.factor,
-            in_sync=[copy.replica for copy in view.replicas if copy.is_settled],
-            metadata=spec.metadata,
-            spec=spec,
-            reason=view.reason or None,
-            colocated=view.is_colocated,
-        )
-
-    def _replica_status(self, copy: ReplicaView) -> ReplicaStatus:
-        return ReplicaStatus(
-            replica_id=copy.replica,
-            node_id=copy.node_id,
-            role=copy.role,
-            phase=copy.phase,
-            epoch=copy.epoch,
-            pid=copy.pid or None,
-            handle=self.handles.get(copy.replica),
-        )
-
-
-class Sendable(Protocol):
-    """Something that can be sent once its child has an active."""
-
-    child_id: str
-
-    def try_send(self) -> bool:
-        """Send it; False while there is nobody to send it to."""
-
-
-class Outbox:
-    """What could not be sent yet because its child has no active, in order."""
-
-    def __init__(self) -> None:
-        """Nothing waits."""
-        self._lock = threading.RLock()
-        self._waiting: dict[str, deque[Sendable]] = {}
-
-    def holds(self, child_id: str) -> bool:
-        """Does something wait for this child, so that what comes now has to stand behind it?"""
-        return child_id in self._waiting
-
-    def add(self, item: Sendable) -> None:
-        """Send it as soon as there is somebody to send it to."""
-        with self._lock:
-            self._waiting.setdefault(item.child_id, deque()).append(item)
-        self.flush()
-
-    def flush(self) -> bool:
-        """Send what can be sent; was there anything?"""
-        was_sent = False
-        with self._lock:
-            for child_id in list(self._waiting):
-                queue = self._waiting[child_id]
-                while queue and queue[0].try_send():
-                    queue.popleft()
-                    was_sent = True
-                if not queue:
-                    del self._waiting[child_id]
-        return was_sent
 
 
 class RegistryView:
@@ -158,6 +63,7 @@ class RegistryView:
         self._wakers: dict[object, Callable[[], None]] = {}
         self._woken = threading.Event()
         self.outbox = Outbox()
+        self.lanes = Lanes(self)
         self.changes = 0
 
     # --- reading ------------------------------------------------------------------------------
@@ -306,7 +212,9 @@ class RegistryView:
                 self._nodes, usable = unpack(update.nodes)
                 self._usable = frozenset(usable)
             self._wake()
-        if self.outbox.flush():
+        # In this order: what a lane holds is older than what stands in line behind it.
+        was_sent = self.lanes.told({*update.children, *update.removed}, is_all=update.is_whole)
+        if self.outbox.flush() or was_sent:
             # Whoever was woken above may have looked too early: what he waits for has been sent now.
             with self._changed:
                 self._wake()
@@ -320,20 +228,9 @@ class RegistryView:
 
 _views: dict[str, RegistryView] = {}
 _views_lock = threading.Lock()
-_client_id = ""
-
-
-def client_id() -> str:
-    """What names this process as a caller: never pickled, new after a fork."""
-    global _client_id  # noqa: PLW0603 - it belongs to the process
-    if not _client_id:
-        _client_id = uuid.uuid4().hex[:16]
-    return _client_id
 
 
 def _forget_in_fork() -> None:
-    global _client_id  # noqa: PLW0603 - it belongs to the process
-    _client_id = ""
     _views.clear()
 
 
@@ -403,6 +300,12 @@ def hopeless(view: RegistryView, child_id: str, waited_s: float) -> RaphubError 
                 hub_id=view.hub_id,
                 child_id=child_id,
             )
+    elif known.view.health is Health.LOST:
+        return DataLost(
+            f"{child_id!r} has lost its state: {known.view.reason}.",
+            hub_id=view.hub_id,
+            child_id=child_id,
+        )
     elif known.view.health is Health.STOPPED:
         return NoActiveReplica(
             f"{child_id!r} was given up: {known.view.reason}.",

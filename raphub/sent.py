@@ -7,6 +7,7 @@ decided here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,11 +49,15 @@ class Settled:
 
 @dataclass(slots=True)
 class Sent:
-    """One sending of a call. `ended` is how it ended, if that leaves open what follows."""
+    """One sending of a call. `ended` is how it ended, if that leaves open what follows.
+
+    `reason` is what a copy said that refused it.
+    """
 
     ref: Any
     attempt: Attempt
     ended: Outcome | None = None
+    reason: str = ""
     _ended_at_s: float = 0.0
     _answer: Future[Any] | None = field(default=None, repr=False)
 
@@ -78,8 +83,9 @@ class Sent:
             return Settled(error=error)
         match answer:
             case calling.Raised(data, story):
-                return Settled(error=_revived(data, story, copy=self.attempt.replica))
-            case calling.Refused():
+                return Settled(error=revived(data, story, copy=self.attempt.replica))
+            case calling.Refused(reason):
+                self.reason = reason
                 return Outcome.REFUSED
             case calling.Withheld():
                 return Outcome.WITHHELD
@@ -108,7 +114,17 @@ class Sent:
         return Sent, (self.ref, self.attempt)
 
 
-def _revived(data: bytes, story: str, *, copy: str) -> BaseException:
+def have_come(sendings: Sequence[Sent]) -> list[bool]:
+    """Of which of these is the answer somewhere in the cluster? Never waits, and fetches nothing."""
+    refs = [sent.ref for sent in sendings]
+    if not refs:
+        return []
+    ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+    found = set(ready)
+    return [ref in found for ref in refs]
+
+
+def revived(data: bytes, story: str, *, copy: str) -> BaseException:
     """The user's exception as it was raised, with the remote traceback as a note."""
     import ray.cloudpickle as pickle  # noqa: PLC0415 - only on this path
 

@@ -72,7 +72,9 @@ class Lane:
 
     def write_before(self, number: int) -> int:
         """The last unsettled write before this call, 0 if there is none."""
-        if number == self.last_number and (self.before_last in self.waiting or not self.before_last):
+        if number == self.last_number and (
+            self.before_last in self.waiting or not self.before_last
+        ):
             return self.before_last
         last = 0
         for waiting in self.waiting.values():

@@ -20,7 +20,8 @@ from raphub import sent as sent_module
 from raphub.actors.calling import Refused
 from raphub.actors.encoding import pack
 from raphub.actors.registry import Update, Version
-from raphub.call import Call, CallOptions, results, wait
+from raphub.call import Call
+from raphub.call_options import CallOptions
 from raphub.core.calls import Attempt, Outcome
 from raphub.core.model import ChildPlan, Health, Phase, Role
 from raphub.core.views import ChildView, ReplicaView
@@ -33,6 +34,7 @@ from raphub.errors import (
 )
 from raphub.lookout import AsyncLookout, Lookout
 from raphub.registry_view import RegistryView
+from raphub.results import results, wait
 from raphub.sent import LOOK_AGAIN_S, UNREACHABLE_PATIENCE_S, Sent, Settled
 
 LIMIT_S = 30.0
@@ -438,7 +440,7 @@ def test_a_poll_that_is_not_dealt_with_holds_nobody_up_for_long(view: Told) -> N
 def test_the_first_outcome_stays(view: Told) -> None:
     view.tell(1, "a#1", copy1=(first := Copy()))
     call = called(view)
-    sent = call._sent
+    sent = call.sent
     assert sent is not None
     view.tell(2, "a#2", copy2=(second := Copy()))
     assert not call.done()
