@@ -37,6 +37,10 @@ class Following:
     `heard_tail` is the active's last write as of `heard_at`, a time at which this copy asked for
     it. `running` is the call that the active entered last and has shipped no write of; `suspects`
     are those in which copies have died before, and how many.
+
+    `is_matched` says that what this copy holds is known to be a part of the active's history;
+    `told_epoch` is in which epoch it last said what it holds. `entered` are the calls that its own
+    object still runs, from when this copy was the active: while there are any, it promises nothing.
     """
 
     holding: Holding
@@ -48,12 +52,18 @@ class Following:
     running: Began | None = None
     suspects: dict[tuple[str, int], int] = field(default_factory=dict)
     is_built: bool = False
+    is_matched: bool = False
+    told_epoch: int = 0
+    entered: set[tuple[str, int]] = field(default_factory=set)
     owes: set[str] = field(default_factory=set)
 
     def may_read(self, now: float, max_lag_writes: int | None) -> bool:
         """May this passive answer a read that tolerates so many missing writes?"""
         holding = self.holding
-        if not holding.has_state or now - self.heard_at > holding.bounds.read_staleness_s:
+        if not (holding.has_state and self.is_matched) or holding.is_installing:
+            return False
+        is_committed = holding.applied.seq <= holding.committed
+        if not is_committed or now - self.heard_at > holding.bounds.read_staleness_s:
             return False
         lag = self.heard_tail - holding.applied.seq
         return lag <= (holding.bounds.max_lag_writes if max_lag_writes is None else max_lag_writes)
@@ -61,7 +71,8 @@ class Following:
     def receive(self, peer: ReplicaId, message: FromActive) -> list[ReplicaAction]:
         """Take in a message of the active of an epoch that is not over."""
         if message.epoch > self.epoch:
-            self.epoch, self.heard_tail, self.heard_at = message.epoch, 0, NEVER
+            self.epoch, self.heard_tail = message.epoch, 0
+            self.doubt()
         self.active = peer
         match message:
             case Follow(_, base, suspects):
@@ -84,21 +95,36 @@ class Following:
         self.is_built = True
         return self._pay()
 
-    def spoil(self) -> list[ReplicaAction]:
-        """The object has changed outside of any history: only a snapshot makes it good again."""
-        self.holding.has_state = False
+    def doubt(self) -> None:
+        """What this copy holds may not be what the active holds, until they have compared."""
+        self.is_matched, self.heard_at = False, NEVER
+
+    def stand_anew(self) -> list[ReplicaAction]:
+        """Something came to this copy's own object: say what it holds now."""
+        self.doubt()
         self.owes.add("standing")
         return self._pay()
 
+    def spoil(self) -> list[ReplicaAction]:
+        """The object has changed outside of any history: only a snapshot makes it good again."""
+        self.holding.has_state = False
+        return self.stand_anew()
+
+    def cease(self) -> None:
+        """This copy is the active now, and owes nothing to another one."""
+        self.owes.clear()
+        self.doubt()
+
     def tick(self, now: float) -> list[ReplicaAction]:
-        """Ask the active now and then how far it is; sooner while something is not committed."""
+        """Pay what is owed, and ask the active how far it is; sooner while some is not committed."""
         holding = self.holding
+        actions = self._pay()
         is_behind = holding.ordered.seq < holding.log.tail.seq
         wait_s = 0.0 if is_behind else holding.bounds.read_staleness_s / PULSES_PER_STALENESS
         if self.active is None or not holding.has_state or now - self.pulsed_at < wait_s:
-            return []
+            return actions
         self.pulsed_at = now
-        return [self._to_active(Pulse(self.epoch, now))]
+        return [*actions, self._to_active(Pulse(self.epoch, now))]
 
     def applied(self, position: Position) -> list[ReplicaAction]:
         """The object has taken in everything up to here."""
@@ -137,12 +163,14 @@ class Following:
         if not log.holds(ship.previous):
             self.owes.add("standing")
             return self._pay()
+        self.is_matched = True
         for entry in ship.entries:
             self._log(entry)
             self._clear(entry)
         self._commit(ship.committed)
         self.owes.add("ack")
-        return [*self._advance(), *self._pay()]
+        # What is owed goes first: the active waits for it, and the object is slow.
+        return [*self._pay(), *self._advance()]
 
     def _clear(self, entry: Write) -> None:
         """The call has come to its end: it killed nobody."""
@@ -173,11 +201,13 @@ class Following:
         holding.answers.restore(snapshot.answers)
         holding.ordered = snapshot.position
         holding.committed = snapshot.position.seq
-        holding.is_installing = True
+        holding.is_installing = self.is_matched = True
         self.owes.add("ack")
         return [Install(snapshot.position, snapshot.image)]
 
     def _hear(self, beat: Beat) -> list[ReplicaAction]:
+        if not self.is_matched:
+            return []
         if beat.pulsed_at >= self.heard_at:
             self.heard_tail, self.heard_at = max(self.heard_tail, beat.tail), beat.pulsed_at
         self._commit(beat.committed)
@@ -197,13 +227,13 @@ class Following:
         return [Apply(entries)] if entries else []
 
     def _pay(self) -> list[ReplicaAction]:
-        """Say what is owed to the active, unless the object is too far behind."""
+        """Say what is owed to the active, unless the object is too far behind, or runs a call."""
         holding = self.holding
         behind = holding.ordered.seq - holding.applied.seq
-        is_busy = holding.is_installing or behind > holding.bounds.unapplied_max
-        if is_busy or not self.is_built or not self.owes:
+        is_busy = self.entered or holding.is_installing or behind > holding.bounds.unapplied_max
+        if is_busy or not self.is_built or not self.owes or self.active is None:
             return []
-        owed, self.owes = self.owes, set()
+        owed, self.owes, self.told_epoch = self.owes, set(), self.epoch
         tail = holding.log.tail
         if "standing" in owed:
             has_state = holding.has_state

@@ -7,7 +7,7 @@ active what is recorded, opens the child, and finds out that its state is lost.
 
 from __future__ import annotations
 
-from raphub.core.hub_state import HubState, is_led
+from raphub.core.hub_state import HubState, is_led, is_role_taken
 from raphub.core.messages import Roster, SendToReplica, SetWanted, TellPosition
 from raphub.core.model import OnDataLoss, State, replica_id, split_replica_id
 from raphub.core.records import Child, ChildOpened, DataLost, InSyncChanged, Placed
@@ -120,22 +120,26 @@ def tell_roster(state: HubState, child: Child, now: float) -> None:
 
 
 def settle_set(state: HubState, child: Child, now: float) -> None:
-    """Open the child once enough copies are in sync, and tell the active what has changed."""
+    """Open the child once enough copies are in sync, and tell the active what has changed.
+
+    Not before the active has taken its role: until then there is no state that could count.
+    """
     if not is_replicated(child) or child.active is None or child.is_lost:
         return
     child_id = child.plan.child_id
+    seen = state.sighting(replica_id(child_id, child.active), now)
     if not child.is_open:
         grace_ends_at = state.grace_ends_at.setdefault(child_id, now + child.plan.start_grace_s)
         is_enough = len(child.in_sync) >= max(1, state.wanted(child))
-        if is_enough or now >= grace_ends_at:
+        has_begun = is_role_taken(child, child.replicas[child.active], seen)
+        if has_begun and (is_enough or now >= grace_ends_at):
             state.grace_ends_at.pop(child_id, None)
             state.record(ChildOpened(child_id))
             if not is_enough:
                 text = f"{len(child.in_sync)} of {state.wanted(child)} copies are in sync"
                 state.note("opened_degraded", f"writes begin though only {text}", child_id)
-        else:
+        elif now < grace_ends_at:
             state.wake_at(child_id, grace_ends_at)
-    seen = state.sighting(replica_id(child_id, child.active), now)
     if seen.is_wired and seen.told_roster != roster(child):
         tell_roster(state, child, now)
 

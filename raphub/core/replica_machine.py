@@ -213,7 +213,9 @@ class ReplicaMachine:
                 stepped_down = self._step_down(self.epoch, now) if self._is_active else []
                 return [SendToHub(Diverged(reason)), *stepped_down]
             case StateBroken():
-                return self._step_down(self.epoch, now) if self._is_active else []
+                stepped_down = self._step_down(self.epoch, now) if self._is_active else []
+                spoiled = [] if self.replication is None else self.replication.broke()
+                return [*stepped_down, *spoiled]
             case _:
                 assert_never(event)
 
@@ -389,6 +391,9 @@ class ReplicaMachine:
                 return [*actions, *self._follow(peer, message)]
             case EpochOver(epoch):
                 return self._fence(epoch)
+            case Pulse() if not self.may_serve(now):
+                # Another copy may be the active by now: what this one knows is not news.
+                return []
             case Standing() | Acked() | Pulse():
                 shipping = self.replication.shipping
                 return [] if shipping is None else shipping.receive(peer, message, now)
@@ -427,7 +432,9 @@ class ReplicaMachine:
             case CallBegan():
                 return replication.began(event)
             case CallWrote():
-                return replication.wrote(event, now)
+                actions = replication.wrote(event, now)
+                is_spoiled = self._is_active and not replication.holding.has_state
+                return [*actions, *(self._step_down(self.epoch, now) if is_spoiled else [])]
             case CallRead(client, number):
                 replication.ended(client, number)
                 return []

@@ -20,13 +20,11 @@ from raphub.core.messages import (
     ReplicaAction,
     Roster,
     SendToHub,
-    SendToPeer,
     WakeCalls,
     WritesLost,
 )
 from raphub.core.model import Acks, ReplicaId
-from raphub.core.shipments import Began
-from raphub.core.shipping import Link, Shipping
+from raphub.core.shipping import Shipping
 
 DEATHS_MAX = 2
 """A call in which so many copies died is never run again (law 15)."""
@@ -142,6 +140,11 @@ class Replication:
         actions: list[ReplicaAction] = []
         if not (holding.has_state or holding.is_installing):
             holding.begin(Position(roster.epoch, 0))
+        if following.entered:
+            # Promoted again while a call of its former epoch runs: what came meanwhile was
+            # acknowledged to nobody, and the call comes before it.
+            holding.log.cut_after(holding.ordered.seq)
+        following.cease()
         base = holding.log.tail
         # What a snapshot brought along may be held by nobody else: it is committed once they say so.
         holding.committed = -1
@@ -166,27 +169,27 @@ class Replication:
         return shipping.hang_up()
 
     def began(self, call: CallBegan) -> list[ReplicaAction]:
-        """Tell the others which call is being entered, in case that it kills this copy."""
-        shipping = self.shipping
-        if shipping is None:
+        """A call is being entered."""
+        if self.shipping is None:
             return []
-        deaths = shipping.suspects.get((call.client, call.number), 0)
-        began = Began(shipping.epoch, call.client, call.number, deaths)
-        named = [shipping.followers.get(replica) for replica in shipping.awaited()]
-        return [SendToPeer(f.replica, began) for f in named if f and f.link is Link.FED]
+        self.following.entered.add((call.client, call.number))
+        return self.shipping.began(call.client, call.number)
 
     def wrote(self, wrote: CallWrote, now: float) -> list[ReplicaAction]:
         """The object has executed a write: it is the next in the history.
 
         A copy that ceased to be the active meanwhile keeps it behind its last write, in the epoch
-        in which the call began, so that it is known should the copy be promoted again. If a later
-        active has spoken by then, the object has something that no history has: it needs a snapshot.
+        in which the call began, so that it is known should the copy be promoted again. If it has
+        promised something to a later active, the object has what no history has: it needs a
+        snapshot.
         """
-        shipping, holding = self.shipping, self.holding
-        self.ended(wrote.client, wrote.number)
+        shipping, holding, following = self.shipping, self.holding, self.following
         epoch = wrote.epoch if shipping is None else shipping.epoch
-        if self.following.epoch > epoch:
-            return self.following.spoil()
+        self.ended(wrote.client, wrote.number)
+        if following.told_epoch > wrote.epoch or holding.ordered.epoch > epoch:
+            return following.spoil()
+        if shipping is None:
+            holding.log.cut_after(holding.ordered.seq)
         entry = Write(
             Position(epoch, holding.log.tail.seq + 1),
             wrote.client,
@@ -197,15 +200,21 @@ class Replication:
             wrote.answer_bytes,
             wrote.size,
         )
-        if shipping is None:
-            holding.execute(entry)
-            return []
-        return shipping.append(entry, now)
+        if shipping is not None:
+            return shipping.append(entry, now)
+        holding.execute(entry)
+        return following.stand_anew() if following.epoch > wrote.epoch else []
 
     def ended(self, client: str, number: int) -> None:
         """The call has come to its end: it killed nobody."""
         if self.shipping is not None:
-            self.shipping.suspects.pop((client, number), None)
+            self.shipping.ended(client, number)
+        self.following.entered.discard((client, number))
+
+    def broke(self) -> list[ReplicaAction]:
+        """The call has changed the object in a way that cannot be shipped."""
+        self.following.entered.clear()
+        return self.following.spoil() if self.shipping is None else []
 
     # --- the object's part --------------------------------------------------------------------
 

@@ -27,7 +27,17 @@ from raphub.core.messages import (
     WakeCalls,
 )
 from raphub.core.model import Address, ReplicaId
-from raphub.core.shipments import Acked, Beat, Follow, FromPassive, Pulse, Ship, Snapshot, Standing
+from raphub.core.shipments import (
+    Acked,
+    Beat,
+    Began,
+    Follow,
+    FromPassive,
+    Pulse,
+    Ship,
+    Snapshot,
+    Standing,
+)
 
 NEVER = float("-inf")
 DIAL_AGAIN_S = 0.2
@@ -81,7 +91,8 @@ class Shipping:
 
     `joining` are the copies that are awaited though the journal does not name them yet; `wanted` is
     the set that the hub was asked to record, of the version after `roster`'s. `suspects` counts the
-    copies that died in a call that has not come to its end.
+    copies that died in a call that has not come to its end; `running` is the call that was entered
+    last, which every passive is told of, also one that connects later.
     """
 
     me: ReplicaId
@@ -91,6 +102,7 @@ class Shipping:
     roster: Roster
     slow_after_s: float
     suspects: dict[tuple[str, int], int] = field(default_factory=dict)
+    running: Began | None = None
     followers: dict[ReplicaId, Follower] = field(default_factory=dict)
     joining: set[ReplicaId] = field(default_factory=set)
     wanted: tuple[ReplicaId, ...] | None = None
@@ -123,6 +135,22 @@ class Shipping:
         self.roster = roster
         actions = self._meet(roster)
         return [*actions, *self._dial(now), *self._advance(), *self._ask(now), WakeCalls()]
+
+    def began(self, client: str, number: int) -> list[ReplicaAction]:
+        """Tell the others which call is being entered, in case that it kills this copy."""
+        deaths = self.suspects.get((client, number), 0)
+        self.running = Began(self.epoch, client, number, deaths)
+        return [
+            SendToPeer(follower.replica, self.running)
+            for follower in self.followers.values()
+            if follower.link not in (Link.DOWN, Link.DIALING)
+        ]
+
+    def ended(self, client: str, number: int) -> None:
+        """The call has come to its end: it killed nobody."""
+        self.suspects.pop((client, number), None)
+        if self.running and (self.running.client, self.running.number) == (client, number):
+            self.running = None
 
     def append(self, entry: Write, now: float) -> list[ReplicaAction]:
         """Ship a write that this copy has executed."""
@@ -157,7 +185,8 @@ class Shipping:
         follower.forget_stream()
         follower.link, follower.failures = Link.ASKED, 0
         suspects = tuple((*call, deaths) for call, deaths in self.suspects.items())
-        return [SendToPeer(peer, Follow(self.epoch, self.base, suspects))]
+        follow = SendToPeer(peer, Follow(self.epoch, self.base, suspects))
+        return [follow, *([SendToPeer(peer, self.running)] if self.running else [])]
 
     def closed(self, peer: ReplicaId, now: float) -> list[ReplicaAction]:
         """The connection broke or could not be made: try again soon."""
@@ -244,12 +273,15 @@ class Shipping:
             follower.rejoin_at = now + self.holding.bounds.rejoin_s
 
     def _meet(self, roster: Roster) -> list[ReplicaAction]:
-        """Know all and only the copies that there are."""
+        """Know all and only the copies that there are.
+
+        One that is joining stays awaited, whatever becomes of it: the hub may have been asked for
+        it, and may have granted that. Only a set of a later version ends the wait.
+        """
         actions: list[ReplicaAction] = []
         there = {replica: address for replica, address in roster.copies if replica != self.me}
         for replica in [r for r in self.followers if r not in there]:
             del self.followers[replica]
-            self.joining.discard(replica)
             actions.append(HangUpPeer(replica))
         for replica, address in there.items():
             if replica not in self.followers:

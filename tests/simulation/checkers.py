@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raphub.core.hub_state import HubState, is_led
 from raphub.core.journal import Entry, index_of
 from raphub.core.log import Position
-from raphub.core.messages import LeaseGranted, SendToReplica
+from raphub.core.messages import Apply, Install, LeaseGranted, SendToReplica
 from raphub.core.model import (
     Acks,
     ChildId,
@@ -21,6 +21,7 @@ from raphub.core.model import (
     NodeId,
     Phase,
     ReplicaId,
+    Role,
     Signal,
     State,
     replica_id,
@@ -30,6 +31,7 @@ from raphub.core.records import (
     ChildRemoved,
     DataLost,
     Fact,
+    InSyncChanged,
     LeaseReleased,
     Ledger,
     ReplicaPlaced,
@@ -79,6 +81,10 @@ class Checkers:
     opened: set[tuple[str, int]] = field(default_factory=set)
     deaths: dict[tuple[str, str, int], int] = field(default_factory=dict)
     alone_since: dict[str, float] = field(default_factory=dict)
+    answered: dict[str, list[str]] = field(default_factory=dict)
+    answered_ahead: dict[str, set[str]] = field(default_factory=dict)
+    answered_at: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    passive_reads: dict[str, list[tuple[ReplicaId, int, int]]] = field(default_factory=dict)
     next_index: int = 0
 
     # --- what comes to rest -------------------------------------------------------------------
@@ -122,6 +128,8 @@ class Checkers:
                 self._check_release(child_id)
             case DataLost(child_id):
                 self._check_loss(child_id)
+            case InSyncChanged(child_id, in_sync):
+                self._check_members(child_id, in_sync)
             case ChildRemoved(child_id):
                 self.actives.pop(child_id, None)
             case RequestOpened(request):
@@ -156,12 +164,38 @@ class Checkers:
             self._check_demoted(process, child.epoch)
 
     def _check_heir(self, child: Child, number: int) -> None:
-        """Only a copy that holds the state is promoted, once any state counts (law 2)."""
-        is_member = number in child.in_sync or child.plan.state is State.NONE
-        if child.is_open and not is_member:
-            raise LawBrokenError(
-                "2", f"{child.plan.child_id}#{number} is promoted without the state"
-            )
+        """Only a copy that holds what was answered is promoted, once any state counts (law 2)."""
+        if child.plan.state is State.NONE or not child.is_open:
+            return
+        heir = self.cluster.processes[replica_id(child.plan.child_id, number)]
+        if number not in child.in_sync:
+            raise LawBrokenError("2", f"{heir.replica} is promoted without the state")
+        held = heir.data.held_items()
+        if child.plan.acks is Acks.ACTIVE:
+            self._check_lag(child, heir, set(held))
+            return
+        answered = self.answered.get(child.plan.child_id, [])
+        if held[: len(answered)] != answered:
+            story = f"{heir.replica} is promoted without all of the {len(answered)} answered writes"
+            raise LawBrokenError("2", story)
+
+    def _check_lag(self, child: Child, heir: Process, held: set[str]) -> None:
+        """With `acks="active"`, a failover loses no more answered writes than it may."""
+        ahead = self.answered_ahead.setdefault(child.plan.child_id, set())
+        lost = ahead - held
+        ahead -= lost
+        self.world.totals["writes lost by acks='active'"] += len(lost)
+        if len(lost) > child.plan.max_lag_writes:
+            raise LawBrokenError("lag", f"{len(lost)} answered writes are lost with {heir.replica}")
+
+    def _check_members(self, child_id: ChildId, in_sync: tuple[int, ...]) -> None:
+        """Whoever is taken into the set has had the whole state in its object (law 8)."""
+        child = self.truth.children.get(child_id)
+        for number in in_sync:
+            if child is not None and number not in child.in_sync:
+                process = self.cluster.processes[replica_id(child_id, number)]
+                if not process.data.has_image:
+                    raise LawBrokenError("8", f"{process.replica} is in sync before it has a state")
 
     def _check_release(self, child_id: str) -> None:
         """What is taken for a proof that the holder serves no more has to be one (law 4)."""
@@ -263,6 +297,8 @@ class Checkers:
 
     def after_replica(self, process: Process) -> None:
         """At no instant may two copies serve, nor one whose epoch is over; roles come in turn."""
+        if process.machine.role is Role.ACTIVE and process.machine.is_taken:
+            process.data.has_image = True
         told = process.told
         is_told_all = process.plan.signal is Signal.ALL
         if is_told_all and len(told) > 1 and told[-1] == told[-2]:
@@ -299,30 +335,52 @@ class Checkers:
 
     # --- state --------------------------------------------------------------------------------
 
-    def releases(self, process: Process, position: Position) -> None:
-        """Everybody whom the journal names holds what an answer reflects (laws 2 and 8)."""
+    def releases(self, process: Process, seq: int, length: int) -> None:
+        """Everybody whom the journal names holds what an answer reflects (laws 2 and 8).
+
+        That are `seq` writes, and the first `length` items of the list.
+        """
         self.world.totals["releases"] += 1
         child = self.truth.children.get(process.plan.child_id)
-        if (
-            child is None
-            or process.plan.acks is Acks.ACTIVE
-            or child.epoch != process.machine.epoch
-        ):
+        own = process.machine.replication
+        if child is None or own is None or child.epoch != process.machine.epoch:
+            return
+        items = process.data.items[:length]
+        if process.plan.acks is Acks.ACTIVE:
+            self.answered_ahead.setdefault(child.plan.child_id, set()).update(items[-1:])
             return
         for number in child.in_sync:
-            replica = replica_id(child.plan.child_id, number)
-            other = self.cluster.processes[replica].machine.replication
-            own = process.machine.replication
-            assert other is not None
-            assert own is not None
-            log = other.holding.log
-            place = own.holding.log.position_of(position.seq)
-            is_held = log.floor.seq >= position.seq or (
-                log.tail.seq >= position.seq if place is None else log.holds(place)
-            )
-            if not is_held:
-                story = f"{process.replica} answers at {position}, and {replica} has {log.tail}"
-                raise LawBrokenError("8", story)
+            other = self.cluster.processes[replica_id(child.plan.child_id, number)]
+            if not self._is_held(other, own.holding.log.position_of(seq), seq):
+                raise LawBrokenError("8", f"{process.replica} answers, {other.replica} lacks it")
+            if other.data.held_items()[:length] != items:
+                raise LawBrokenError("8", f"{process.replica} and {other.replica} hold other items")
+        holders = [p for p in self.cluster.processes.values() if p.plan is process.plan]
+        count = sum(p.data.held_items()[:length] == items for p in holders)
+        if count < child.plan.min_in_sync:
+            story = f"{process.replica} answers, and {count} copies hold it"
+            raise LawBrokenError("min_in_sync", story)
+        if length > len(self.answered.get(child.plan.child_id, [])):
+            self.answered[child.plan.child_id] = items
+            self.answered_at.setdefault(child.plan.child_id, []).append((self.world.now, length))
+
+    def _is_held(self, other: Process, place: Position | None, seq: int) -> bool:
+        assert other.machine.replication is not None
+        log = other.machine.replication.holding.log
+        is_there = log.tail.seq >= seq if place is None else log.holds(place)
+        return log.floor.seq >= seq or is_there
+
+    def reads(self, process: Process) -> None:
+        """A passive may answer a read: what it saw must stay true, and not be too old."""
+        self.world.totals["passive reads"] += 1
+        child_id, length = process.plan.child_id, len(process.data.items)
+        seen = (process.replica, length, hash(tuple(process.data.items)))
+        self.passive_reads.setdefault(child_id, []).append(seen)
+        since = self.world.now - 1.1 * self.cluster.settings.read_staleness_s
+        older = [answered for at, answered in self.answered_at.get(child_id, []) if at < since]
+        if older and length < older[-1]:
+            story = f"{process.replica} reads {length} items, of {older[-1]} that were answered"
+            raise LawBrokenError("reads", story)
 
     def applies(self, process: Process, length: int, place: int) -> None:
         """Writes reach the object in order, each once (law 3)."""
@@ -331,6 +389,8 @@ class Checkers:
 
     def runs(self, process: Process, call: Call) -> None:
         """A call in which a copy died runs once more, while another copy stands by (law 15)."""
+        if any(isinstance(job, Apply | Install) for job in process.data.jobs):
+            raise LawBrokenError("2", f"{process.replica} serves before it has applied everything")
         key = (process.plan.child_id, call.client, call.number)
         deaths = self.deaths.get(key, 0)
         child = self.truth.children.get(process.plan.child_id)
@@ -351,7 +411,8 @@ class Checkers:
         is_told = all(
             follower is not None
             and follower.link is Link.FED
-            and follower.replica in process.data.dialled
+            and (link := process.data.dialled.get(follower.replica)) is not None
+            and not link.held_up
             and self.cluster.processes[follower.replica].runs
             and self.world.arrives(
                 process.node.name, self.cluster.processes[follower.replica].node.name

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from raphub.core.log import Write, Position
+from raphub.core.log import Write
 from raphub.core.messages import (
     Applied,
     Apply,
@@ -53,6 +53,7 @@ class Link:
     acceptor: CopyData
     is_open: bool = True
     is_ended: bool = False
+    held_up: int = 0
     last_at: dict[str, float] = field(default_factory=dict)
 
     def send(self, sender: CopyData, message: object) -> None:
@@ -65,13 +66,18 @@ class Link:
         here, there = sender.process.node.name, receiver.process.node.name
         if not self.world.arrives(here, there) or receiver.process.node.is_paused:
             if self.is_open or self.world.likely(0.5):
-                self.world.at(PAUSED_S, lambda: self._carry(sender, receiver, message))
+                self.held_up += 1
+                self.world.at(PAUSED_S, lambda: self._carry_on(sender, receiver, message))
             return
         name = receiver.process.replica
         at = max(self.last_at.get(name, 0.0) + 1e-6, self.world.now + self.world.delay_s())
         self.last_at[name] = at
         delay_s = at - self.world.now
         self.world.at(delay_s, lambda: self._deliver(sender, receiver, message))
+
+    def _carry_on(self, sender: CopyData, receiver: CopyData, message: object) -> None:
+        self.held_up -= 1
+        self._carry(sender, receiver, message)
 
     def _deliver(self, sender: CopyData, receiver: CopyData, message: object) -> None:
         """What was sent before the end may still be read, by whoever has not ended it."""
@@ -110,6 +116,19 @@ class CopyData:
     calls: deque[Arrival] = field(default_factory=deque)
     is_busy: bool = False
     is_calling: bool = False
+    has_image: bool = False
+
+    # --- questions ----------------------------------------------------------------------------
+
+    def held_items(self) -> list[str]:
+        """The list as it will be once everything that the copy holds is in its object."""
+        assert self.process.machine.replication is not None
+        images = [job.image for job in self.jobs if isinstance(job, Install)]
+        items = list(images[-1] if images else self.items)
+        for entry in self.process.machine.replication.holding.log.entries:
+            if entry.change is not None and entry.change[0] == len(items):
+                items.append(entry.change[1])
+        return items
 
     # --- actions ------------------------------------------------------------------------------
 
@@ -206,7 +225,7 @@ class CopyData:
                 self._apply(entries)
                 self.process.handle(Applied(entries[-1].position))
             case Install(position, image):
-                self.items = list(image)
+                self.items, self.has_image = list(image), True
                 self.process.handle(Installed(position))
             case TakeSnapshot(peer):
                 self.process.handle(SnapshotTaken(peer, tuple(self.items), len(self.items)))
@@ -267,9 +286,6 @@ class CopyData:
                 self._end(arrival, "refused", None)
 
     def _begin(self, arrival: Arrival) -> None:
-        if self.is_busy and isinstance(self.jobs[0], Apply | Install):
-            self._later(0.002, self._admit)
-            return
         call, machine = arrival.call, self.process.machine
         self.is_calling = True
         self.process.handle(CallBegan(call.client, call.number))
@@ -304,7 +320,8 @@ class CopyData:
         machine, now = self.process.machine, self.process.own_now()
         if machine.may_release(epoch, seq, now):
             self.process.cluster.checkers.acknowledges(self.process, epoch)
-            self.process.cluster.checkers.releases(self.process, Position(epoch, seq))
+            length = answer if isinstance(answer, int) else len(answer)  # type: ignore[arg-type]
+            self.process.cluster.checkers.releases(self.process, seq, length)
             self._end(arrival, "answered", answer)
         elif not machine.may_serve_again(epoch) or now - since > machine.lease_duration_s:
             self._end(arrival, "withheld", None)

@@ -55,7 +55,12 @@ class Faults:
             (self.black_out, 1),
             (self.start_job, 1),
             (self.cluster.end_jobs, 1),
+            *([(self.cut_copies, 4), (self.break_link, 2)] if self._has_state else []),
         ]
+
+    @property
+    def _has_state(self) -> bool:
+        return any(plan.state is not State.NONE for plan in self.scenario.plans)
 
     # --- copies -------------------------------------------------------------------------------
 
@@ -153,6 +158,31 @@ class Faults:
             self.world.at(for_s, lambda here=here, there=there: self.world.join(here, there))  # type: ignore[misc]
         for process in self.cluster.on(node):
             process.faulted_at = max(process.faulted_at, self.world.now + for_s)
+
+    def cut_copies(self) -> None:
+        """Between two nodes, whose copies the head and the clients still reach."""
+        names = [node.name for node in self.cluster.up_nodes()]
+        if len(names) < NODES_MIN:
+            return
+        here, there = self.world.chance.sample(names, 2)
+        for_s = self.world.chance.uniform(0.1, 6.0)
+        self.world.note("fault: cut", here, "from", there, f"for {for_s:.1f} s")
+        ways = [(here, there), (there, here)]
+        for one, other in ways if self.world.likely(0.7) else ways[:1]:
+            self.world.cut(one, other)
+            self.world.at(for_s, lambda one=one, other=other: self.world.join(one, other))  # type: ignore[misc]
+
+    def break_link(self) -> None:
+        """The connection between two copies breaks."""
+        links = [
+            link for process in self.cluster.living() for link in process.data.dialled.values()
+        ]
+        if links:
+            link = self.world.chance.choice(links)
+            ends = [end.process.replica for end in (link.opener, link.acceptor)]
+            self.world.note("fault: break the link of", *ends)
+            link.is_ended = True
+            link.close()
 
     def break_wire(self) -> None:
         """A connection breaks, though both its ends live on."""

@@ -119,6 +119,9 @@ class Simulation:
 
     def _keep_checking(self) -> None:
         self.checkers.bounds()
+        for process in self.cluster.living():
+            if process.runs and process.machine.may_read(process.own_now(), 0):
+                self.checkers.reads(process)
         self.world.at(0.5, self._keep_checking)
 
     # --- the end ------------------------------------------------------------------------------
@@ -153,7 +156,8 @@ class Simulation:
         for plan in self.scenario.plans:
             self._check_child(life, plan)
         state = life.machine.state
-        if not (state.trust.heard_on.keys() <= state.on_node.keys() and state.timers):
+        is_watched = state.timers or all(child.is_lost for child in ledger.children.values())
+        if not (state.trust.heard_on.keys() <= state.on_node.keys() and is_watched):
             raise LawBrokenError("12", "nodes that left are still remembered")
         if len(state.avoided_until) > len(self.cluster.nodes) or len(state.timers) > 100:
             raise LawBrokenError("12", "what is over is still remembered")
@@ -172,15 +176,25 @@ class Simulation:
             raise LawBrokenError("11", f"not answered: {waiting}")
         items = active.data.items
         self.world.totals["writes"] += len(items)
-        if plan.acks is Acks.ACTIVE:
-            if len(set(items)) != len(items):
-                raise LawBrokenError("3", f"{plan.child_id} has items twice")
-            return
-        for violation in check(self.histories[plan.child_id], items):
-            raise LawBrokenError("2", str(violation))
+        if len(set(items)) != len(items):
+            raise LawBrokenError("3", f"{plan.child_id} has items twice")
         for process in self.cluster.of(plan.child_id):
             if process.data.items != items:
                 raise LawBrokenError("2", f"{process.replica} has another list")
+        for writer in self.writers:
+            own = [int(i.rpartition("-")[2]) for i in items if i.startswith(f"{writer.name}-")]
+            if own != sorted(own):
+                raise LawBrokenError("order", f"{writer.name} asked in another order than {own}")
+        if plan.acks is Acks.ACTIVE:
+            ahead = self.checkers.answered_ahead.get(plan.child_id, set()) - set(items)
+            if ahead:
+                raise LawBrokenError("lag", f"lost without a failover: {sorted(ahead)}")
+            return
+        for violation in check(self.histories[plan.child_id], items):
+            raise LawBrokenError("2", str(violation))
+        for replica, length, seen in self.checkers.passive_reads.get(plan.child_id, []):
+            if seen != hash(tuple(items[:length])):
+                raise LawBrokenError("reads", f"{replica} read {length} items that came to nothing")
 
     def _check_child(self, life: HubLife, plan: ChildPlan) -> None:
         assert life.machine is not None
