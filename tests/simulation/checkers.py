@@ -228,7 +228,7 @@ class Checkers:
             and life.number in old.links
             and self._is_well(old)
             and old.machine.callback is None
-            and not self.world.deaf
+            and self.world.now - self.world.hears_since > NEWS_TRAVELS_S
             and self.world.now - old.lost_at > NEWS_TRAVELS_S
         )
         if is_reached and old.machine.may_serve_again(epoch):
@@ -261,7 +261,7 @@ class Checkers:
     def _check_last_ready(self, child_id: str, number: int) -> None:
         child = self.truth.children.get(child_id)  # type: ignore[call-overload]
         process = self.cluster.processes.get(ReplicaId(f"{child_id}#{number}"))
-        if child is None or process is None or number == child.active:
+        if child is None or process is None or (is_led(child) and number == child.active):
             return
         life = self._life()
         woke_at = life.woke_at if life else process.ready_at

@@ -236,9 +236,16 @@ class Cluster:
         return [node for node in self.nodes.values() if node.is_up]
 
     def seen_nodes(self) -> tuple[Node, ...]:
-        """Ray's table; in a blackout only one node is left in it."""
-        seen = tuple(node.node() for node in self.nodes.values() if node.ray_sees)
-        return seen[:1] if self.is_blacked_out else seen
+        """Ray's table; in a blackout only one node is left in it.
+
+        If only one that runs is missing then, whoever looks sees one node called dead, not most.
+        """
+        seen = [node for node in self.nodes.values() if node.ray_sees]
+        if self.is_blacked_out:
+            hidden, seen = [node for node in seen[1:] if node.is_up], seen[:1]
+            for process in self.on(hidden[0]) if len(hidden) == 1 else ():
+                process.faulted_at = max(process.faulted_at, self.world.now)
+        return tuple(node.node() for node in seen)
 
     def tell_nodes(self) -> None:
         """Every life of the hub looks at Ray's table before long."""

@@ -70,6 +70,8 @@ def scenario(seed: int) -> Scenario:
     ]
     if chance.random() < 0.3:
         plans.append(ChildPlan(ChildId("d"), factor=None))
+    # A lone copy is soon the last one that is ready.
+    plans[2] = replace(c, factor=chance.choice([1, 2]))
     return Scenario(settings, tuple(plans))
 
 

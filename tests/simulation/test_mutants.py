@@ -20,7 +20,7 @@ from raphub.core.model import ChildId, Role, replica_id
 from raphub.core.records import Child, Fact, LeaseReleased, Ledger
 from raphub.core.replica_machine import ReplicaMachine
 from raphub.core.requests import Requests
-from raphub.core.sightings import Leases, Sighting, Trust
+from raphub.core.sightings import Leases, Sighting
 from tests.simulation.checkers import LawBrokenError
 from tests.simulation.hub_life import HubLife
 from tests.simulation.simulation import Simulation
@@ -179,8 +179,7 @@ def begin_again_at_epoch_one(patch: pytest.MonkeyPatch) -> None:
 
 def believe_silence_after_a_pause(patch: pytest.MonkeyPatch) -> None:
     """The hub's own pause is taken for the silence of everybody else."""
-    patch.setattr(Trust, "pass_time", lambda *_: False)
-    patch.setattr(Trust, "listen", lambda *_: None)
+    patch.setattr(HubState, "silence_believed_at", lambda self: self.leases.unknown_until)
 
 
 def move_the_active_to_a_joined_node(patch: pytest.MonkeyPatch) -> None:
@@ -266,7 +265,7 @@ MUTANTS: dict[Plant, set[str]] = {
     count_a_step_down_for_any_epoch: {"4", "5", "1", "7"},
     promote_with_a_lease: {"4", "5", "1"},
     begin_again_at_epoch_one: {"1", "numbers", "5"},
-    believe_silence_after_a_pause: {"7", "9"},
+    believe_silence_after_a_pause: {"7", "9", "10"},
     move_the_active_to_a_joined_node: {"7", "11"},
     run_a_retried_request_again: {"3", "11", "numbers", "9"},
     retire_the_last_ready_copy: {"9"},

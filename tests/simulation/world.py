@@ -114,17 +114,22 @@ class World:
     def carry(self, here: str, there: str, deliver: Callable[[], None]) -> bool:
         """Send a message: once, twice or never. Over a cut it is lost, or comes when least wanted.
 
-        While the head is deaf, nothing comes. False if it was lost.
+        While the head is deaf, nothing comes, whenever it was sent. False if it was lost.
         """
+
+        def arrive() -> None:
+            if not (self.deaf and HEAD in (here, there)):
+                deliver()
+
         if not self.arrives(here, there):
             if not self.deaf and self.likely(0.3):
-                self.at(self.chance.uniform(0.5, 6.0), deliver)
+                self.at(self.chance.uniform(0.5, 6.0), arrive)
             return False
         if self.likely(0.005):
             return False
-        self.at(self.delay_s(), deliver)
+        self.at(self.delay_s(), arrive)
         if self.likely(0.01):
-            self.at(self.delay_s() * 3, deliver)
+            self.at(self.delay_s() * 3, arrive)
         return True
 
     def carry_surely(self, here: str, there: str, deliver: Callable[[], None]) -> None:
