@@ -177,9 +177,7 @@ class HubMachine:
                 if placed.address is not None:
                     seen.is_inherited = True
                     self.state.trust.expect(placed.node_id)
-                    if placed.number == child.active:
-                        # It was promoted, so it was ready, and its silence is an active's.
-                        seen.phase = Phase.READY
+                    seen.was_active = placed.number == child.active
                 else:
                     self.state.begin_starting(seen)
                     self.state.do(StartReplica(replica, placed.node_id, child.plan))

@@ -156,9 +156,9 @@ class HubState:
         """When the copy counts as silent, if nothing more is heard of it.
 
         After one lease; a copy that is not ready gets ten, for a constructor may hold the
-        interpreter lock, and nobody depends on it yet.
+        interpreter lock, and nobody depends on it yet, unless it was promoted before this life.
         """
-        patience = 1 if seen.phase is Phase.READY else 10
+        patience = 1 if seen.phase is Phase.READY or seen.was_active else 10
         return seen.heard_at + patience * self.settings.lease_certain_s
 
     def may_believe_silence(self, now: float) -> bool:

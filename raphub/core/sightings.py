@@ -25,12 +25,13 @@ class Sighting:
     last sent to it; `role` and `epoch` are what it said it has taken. `leaving` is set once the
     copy is to step down: from then on nothing of it is renewed. `leave_asked_at` is when it was
     first asked to over the connection that stands. `is_inherited` marks a copy that an earlier life
-    of the hub had reached or begun to start.
+    of the hub had reached or begun to start, `was_active` the one that was the active then.
     """
 
     began_at: float
     heard_at: float
     is_inherited: bool = False
+    was_active: bool = False
     is_wired: bool = False
     is_dialing: bool = False
     dial_at: float = NEVER
