@@ -69,7 +69,7 @@ class CopyCalls:
         with target.gate.among_readers():
             answer = _plain(target, header, args, kwargs)
             seq = self._seq()
-        return self._released(epoch, seq, answer)
+        return self._released(epoch, seq, answer, is_read=True)
 
     def stream(self, line: str, args: Args, kwargs: Kwargs) -> Iterator[object]:
         """Run a generator that only reads; writes may go on between two of its items."""
@@ -96,7 +96,7 @@ class CopyCalls:
             except Exception as error:  # noqa: BLE001 - the user's; it reaches the caller unchanged
                 yield portable(error)
                 return
-            yield answer if epoch < 0 else self._released(epoch, seq, answer)
+            yield answer if epoch < 0 else self._released(epoch, seq, answer, is_read=True)
 
     # --- execution ----------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class CopyCalls:
             answer = target.answer(header.method, args, kwargs, is_map=header.is_map)
             seq = self._seq()
         self._actor.handle(CallRead(header.client, header.number))
-        return self._released(epoch, seq, answer)
+        return self._released(epoch, seq, answer, is_read=True)
 
     def _write(
         self, target: ReplicatedObject, header: Header, args: Args, kwargs: Kwargs, epoch: int
@@ -181,12 +181,12 @@ class CopyCalls:
         replication = self._actor.machine.replication
         return 0 if replication is None else replication.holding.log.tail.seq
 
-    def _released(self, epoch: int, seq: int, answer: object) -> object:
+    def _released(self, epoch: int, seq: int, answer: object, *, is_read: bool = False) -> object:
         """Give the answer once it is safe. A lapsed lease may be renewed, a new epoch ends it."""
         actor, machine = self._actor, self._actor.machine
         with actor.changed:
             gives_up_at = 0.0
-            while not machine.may_release(epoch, seq, now := now_s()):
+            while not machine.may_release(epoch, seq, now := now_s(), is_read=is_read):
                 gives_up_at = gives_up_at or now + actor.orders.lease_duration_s
                 if now >= gives_up_at or not machine.may_serve_again(epoch):
                     return calling.Withheld("not all copies in sync have it, or the lease is over")

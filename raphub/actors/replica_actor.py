@@ -105,6 +105,7 @@ class ReplicaActor:
 
     def serve(self, header: str, /, *args: object, **kwargs: object) -> object:
         """Run one call, if this copy may. Returns its result, or what `calling` has instead."""
+        context.enter(self.where)
         return self._calls.serve(header, args, kwargs)
 
     @ray.method(concurrency_group="reads")

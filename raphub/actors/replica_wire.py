@@ -174,7 +174,12 @@ class ReplicaWire:
                 self._callers[connection] = peer
                 self._answering[peer] = connection
             case Snapshot() if caller is not None:
-                self._handle(FromPeer(caller, replace(message, answers=unpack(cast("memoryview", message.answers)))))
+                self._handle(
+                    FromPeer(
+                        caller,
+                        replace(message, answers=unpack(cast("memoryview", message.answers))),
+                    )
+                )
             case Ship() if caller is not None:
                 writes = tuple(kept(write) for write in message.entries)
                 self._handle(FromPeer(caller, replace(message, entries=writes)))

@@ -154,9 +154,9 @@ class ReplicaMachine:
             return verdict, None
         return self.replication.admit(call)
 
-    def may_release(self, epoch: int, seq: int, now: float) -> bool:
+    def may_release(self, epoch: int, seq: int, now: float, *, is_read: bool = False) -> bool:
         """May an answer of `epoch` be let go that reflects the writes up to `seq`?"""
-        is_safe = self.replication is None or self.replication.may_release(seq)
+        is_safe = self.replication is None or self.replication.may_release(seq, is_read=is_read)
         return is_safe and self.may_answer(epoch, now)
 
     def may_read(self, now: float, max_lag_writes: int | None) -> bool:

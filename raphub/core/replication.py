@@ -114,14 +114,17 @@ class Replication:
             return Admission.WAIT, None
         return Admission.SERVE, None
 
-    def may_release(self, seq: int) -> bool:
-        """Does everybody hold what an answer reflects that was made after `seq` writes?"""
+    def may_release(self, seq: int, *, is_read: bool) -> bool:
+        """Does everybody hold what an answer reflects that was made after `seq` writes?
+
+        A write also waits while fewer copies than `min_in_sync` are in sync; a read does not.
+        """
         if self.shipping is None:
             return False
         if self.acks is Acks.ACTIVE:
             return True
-        is_safe = self.shipping.in_sync_count >= self.min_in_sync
-        return is_safe and self.holding.committed >= seq
+        is_enough = is_read or self.shipping.in_sync_count >= self.min_in_sync
+        return is_enough and self.holding.committed >= seq
 
     def _is_missing(self, client: str, number: int) -> bool:
         verdict, _ = self.holding.answers.look_up(client, number, is_retry=False)

@@ -297,13 +297,17 @@ def test_a_copy_that_diverges_is_found_and_replaced(hub: raphub.Hub, method: str
     until_event(hub, "diverged", "child")
 
 
-def test_too_few_copies_in_sync_refuse_writes_and_go_on_reading(hub: raphub.Hub) -> None:
-    keeper = start(hub, Keeper, min_in_sync=2)
+def test_too_few_copies_in_sync_refuse_writes_and_go_on_reading(
+    hub: raphub.Hub, tmp_path: Path
+) -> None:
+    keeper = start(hub, Slow, str(tmp_path), 5.0, min_in_sync=2)
     assert keeper.add.remote(1).result(LIMIT_S) == 1
     [passive] = [r for r in keeper.status().replicas if r.role == "passive"]
     assert passive.pid is not None
     os.kill(passive.pid, signal.SIGKILL)
     until(hub, "child", lambda s: len(s.in_sync) == 1)
+    # What the hub told the active on the same way is there before the last of these.
+    assert [keeper.get.remote().result(LIMIT_S) for _ in range(50)] == [1] * 50
     with pytest.raises(raphub.NotEnoughInSync):
         keeper.add.remote(1).result(LIMIT_S)
     assert keeper.get.remote().result(LIMIT_S) == 1

@@ -318,7 +318,7 @@ class CopyData:
         self, arrival: Arrival, epoch: int, seq: int, answer: object, since: float
     ) -> None:
         machine, now = self.process.machine, self.process.own_now()
-        if machine.may_release(epoch, seq, now):
+        if machine.may_release(epoch, seq, now, is_read=arrival.item is None):
             self.process.cluster.checkers.acknowledges(self.process, epoch)
             length = answer if isinstance(answer, int) else len(answer)  # type: ignore[arg-type]
             self.process.cluster.checkers.releases(self.process, seq, length)
