@@ -252,11 +252,14 @@ class CallLane:
 
     def _send_all(self, due: Iterable[tuple[int, int]], known: Known) -> bool:
         was_sent = False
+        instead: dict[int, int] = {}
         for number, after in due:
+            after = instead.get(after, after)  # noqa: PLW2901 - the one before it was never sent
             try:
                 self._send(number, after, known)
                 was_sent = True
             except Exception as error:  # noqa: BLE001 - it is raised to whoever asks for the answer
+                instead[number] = after
                 self._calls[number].fail(error)
         return was_sent
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import dataclasses
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from raphub import lookout as lookout_module
 from raphub import sent as sent_module
 from raphub.actors.calling import Refused
-from raphub.actors.encoding import pack
-from raphub.actors.registry import Update, Version
 from raphub.call import Call
 from raphub.call_options import CallOptions
 from raphub.core.calls import Attempt, Outcome
-from raphub.core.model import ChildPlan, Health, Phase, Role
-from raphub.core.views import ChildView, ReplicaView
+from raphub.core.model import Health
 from raphub.errors import (
     CallKilledReplica,
     CallOutcomeUnknown,
@@ -36,118 +32,10 @@ from raphub.lookout import AsyncLookout, Lookout
 from raphub.registry_view import RegistryView
 from raphub.results import results, wait
 from raphub.sent import LOOK_AGAIN_S, UNREACHABLE_PATIENCE_S, Sent, Settled
+from tests.unit.fake_ray import LIMIT_S, UNREACHABLE, Copy, Ray, Ref, Told
 
-LIMIT_S = 30.0
 AT_ONCE_S = 0.5
 """Half of the slice after which a waiter looks without being woken; what wakes it comes sooner."""
-
-UNREACHABLE = ActorUnavailableError("the link is cut", None)
-
-
-class Ref:
-    """An ObjectRef whose object the test makes."""
-
-    def __init__(self) -> None:
-        self.made: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def future(self) -> concurrent.futures.Future[Any]:
-        return self.made
-
-    def comes_to(self, content: object) -> None:
-        if isinstance(content, BaseException):
-            self.made.set_exception(content)
-        else:
-            self.made.set_result(content)
-
-
-class Copy:
-    """A copy's handle: what is sent to it is kept, and comes to what the test said, if anything."""
-
-    def __init__(self, *contents: object) -> None:
-        self.sent: list[Ref] = []
-        self.is_asked = asyncio.Event()
-        self.serve = self
-        self._contents = list(contents)
-
-    def remote(self, header: str, *args: object) -> Ref:
-        if any(callable(arg) for arg in args):
-            raise TypeError("cannot pickle it")
-        ref = Ref()
-        self.sent.append(ref)
-        self.is_asked.set()
-        if self._contents:
-            ref.comes_to(self._contents.pop(0))
-        return ref
-
-
-class Ray:
-    """What `call` and its rooms use of Ray. `waited_s` is the longest that it was asked to wait."""
-
-    def __init__(self) -> None:
-        self.waited_s = 0.0
-        self.gets = 0
-        self.is_waiting = threading.Event()
-
-    def get(self, ref: Ref, timeout: float) -> Any:
-        self.gets += 1
-        self.waited_s = max(self.waited_s, timeout)
-        if not concurrent.futures.wait([ref.made], timeout).done:
-            raise GetTimeoutError
-        return ref.made.result()
-
-    def wait(
-        self, refs: list[Ref], *, num_returns: int = 1, timeout: float
-    ) -> tuple[list[Ref], list[Ref]]:
-        self.waited_s = max(self.waited_s, timeout)
-        self.is_waiting.set()
-        concurrent.futures.wait(
-            [ref.made for ref in refs], timeout, return_when=concurrent.futures.FIRST_COMPLETED
-        )
-        ready = [ref for ref in refs if ref.made.done()][:num_returns]
-        return ready, [ref for ref in refs if ref not in ready]
-
-
-class Told(RegistryView):
-    """A view that is told by the test, in the order in which the hub's pushes are dealt with."""
-
-    def __init__(self) -> None:
-        super().__init__("hub", None, "")
-        self.poll_ref = Ref()
-        self.waited_s = 0.0
-
-    def wait(self, is_met: Callable[[], bool], timeout_s: float | None) -> bool:
-        self.waited_s = max(self.waited_s, LIMIT_S if timeout_s is None else timeout_s)
-        return super().wait(is_met, timeout_s)
-
-    def tell(
-        self, epoch: int, active: str | None, health: Health = Health.OK, **copies: Copy
-    ) -> None:
-        handles: dict[str, Any] = {f"a#{name[-1]}": copy for name, copy in copies.items()}
-        replicas = tuple(replica(name, Role.ACTIVE, epoch) for name in handles)
-        child = ChildView(ChildPlan("a"), health, "crashes", active, epoch, 2, False, replicas)  # noqa: FBT003
-        self._told(epoch, children={"a": pack(child)}, handles=handles)
-
-    def tell_gone(self) -> None:
-        self._told(99, removed=("a",))
-
-    def _told(self, number: int, **news: Any) -> None:
-        update = Update("i", Version(1, number), is_whole=False, **news)
-        self.poll_ref.comes_to(update)
-        self._apply(update)
-        self.poll_ref = Ref()
-
-
-def replica(name: str, role: Role, epoch: int) -> ReplicaView:
-    told = {"replica": name, "role": role, "phase": Phase.READY, "epoch": epoch, "node_id": "n"}
-    return ReplicaView(**{f.name: told.get(f.name, 1) for f in dataclasses.fields(ReplicaView)})
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
-    fake = Ray()
-    monkeypatch.setattr(sent_module, "ray", fake)
-    monkeypatch.setattr(lookout_module, "ray", fake)
-    return fake
 
 
 @pytest.fixture
@@ -345,7 +233,7 @@ def test_a_call_in_line_is_awaited_as_soon_as_it_is_sent(
         assert not waiter.done()
 
     class Slow(Copy):
-        def remote(self, header: str, *args: object) -> Ref:
+        def remote(self, header: str, *args: object, method: str = "serve") -> Ref:
             woken = view.waited_s = 0.0
             while view.waited_s == woken:  # whoever was woken looks too early, and waits again
                 assert not waiter.done()
