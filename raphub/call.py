@@ -374,8 +374,11 @@ class Call(Generic[R_co]):
                 self._again(sent, did_not_run=was_refused, is_blocked=False)
             case Next.AWAIT_NEWS if known.view.health in _HOPELESS:
                 self._check_hope()
-            case Next.AWAIT_NEWS if was_refused and self._lane is not None:
-                self._again(sent, did_not_run=True, is_blocked=True)
+            case Next.AWAIT_NEWS if self._lane is not None and (
+                was_refused or outcome is Outcome.WITHHELD
+            ):
+                # A copy that withheld an answer keeps it, and gives it once it may.
+                self._again(sent, did_not_run=was_refused, is_blocked=True)
             case Next.AWAIT_NEWS:
                 sent.leave_open(outcome)
                 if sent.patience_s() == 0:

@@ -305,7 +305,7 @@ def test_too_few_copies_in_sync_refuse_writes_and_go_on_reading(
     [passive] = [r for r in keeper.status().replicas if r.role == "passive"]
     assert passive.pid is not None
     os.kill(passive.pid, signal.SIGKILL)
-    until(hub, "child", lambda s: len(s.in_sync) == 1)
+    until_event(hub, "replica_retired", "child")
     # What the hub told the active on the same way is there before the last of these.
     assert [keeper.get.remote().result(LIMIT_S) for _ in range(50)] == [1] * 50
     with pytest.raises(raphub.NotEnoughInSync):
