@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -24,7 +26,13 @@ UNREACHABLE = ActorUnavailableError("the link is cut", None)
 
 def replicated() -> ChildPlan:
     """A child whose state is replicated."""
-    return ChildPlan(ChildId("a"), state=State.SNAPSHOT, read_only=("get", "rows"))
+    return replace(separate(), state=State.SNAPSHOT, read_only=("get", "rows"))
+
+
+def separate() -> ChildPlan:
+    """A child of which every copy keeps its own state."""
+    options = {"cls": "module:Class", "lifetime": "detached", "metadata": {}}
+    return ChildPlan(ChildId("a"), read_only=("get",), options=json.dumps(options))
 
 
 class Clock:
@@ -123,7 +131,7 @@ class Told(RegistryView):
         super().__init__("hub", None, "")
         self.poll_ref = Ref()
         self.waited_s = 0.0
-        self.plan = plan or ChildPlan(ChildId("a"))
+        self.plan = plan or separate()
         self.made.append(self)
 
     @classmethod
@@ -136,10 +144,25 @@ class Told(RegistryView):
         return super().wait(is_met, timeout_s)
 
     def tell(
-        self, epoch: int, active: str | None, health: Health = Health.OK, **copies: Copy
+        self,
+        epoch: int,
+        active: str | None,
+        health: Health = Health.OK,
+        *,
+        seqs: dict[str, int] | None = None,
+        in_sync: Collection[str] | None = None,
+        **copies: Copy,
     ) -> None:
         handles: dict[str, Any] = {f"a#{name[-1]}": copy for name, copy in copies.items()}
-        replicas = tuple(replica(name, Role.ACTIVE, epoch) for name in handles)
+        members = handles if in_sync is None else in_sync
+        replicas = tuple(
+            dataclasses.replace(
+                replica(name, Role.ACTIVE, epoch),
+                seq=(seqs or {}).get(name, 0),
+                is_in_sync=name in members,
+            )
+            for name in handles
+        )
         child = ChildView(self.plan, health, "crashes", active, epoch, 2, False, replicas)  # noqa: FBT003
         self._told(children={"a": pack(child)}, handles=handles)
 

@@ -64,6 +64,10 @@ reveal_type(counter.call(Counter.get))  # is: Call[int]
 reveal_type(counter.call(Counter.slow, "a"))  # is: Call[str]
 reveal_type(counter.add.remote(3))  # is: Call[Any]
 reveal_type(counter.all.get.remote())  # is: dict[str, Call[Any]]
+reveal_type(counter.get.options(read_from="any", max_lag_writes=3).remote())  # is: Call[Any]
+reveal_type(counter.get.options(stream=True).remote())  # is: Stream
+for value in counter.add.map(range(3), batch_size=2, return_exceptions=True):
+    reveal_type(value)  # is: Any
 
 reveal_type(Derived.remote(start=3).call(Derived.extra))  # is: Call[float]
 reveal_type(Derived.remote(start=3).call(Counter.add, 1))  # is: Call[int]
