@@ -22,6 +22,7 @@ from tests.chaos.workload import Book, Clients, acknowledged
 NODES = 4
 CPUS_PER_NODE = 2
 START_LIMIT_S = 60.0
+FOLLOWS_WITHIN_S = 10.0
 SHOWN_MAX = 10
 
 State = Literal["none", "snapshot", "log"]
@@ -178,11 +179,18 @@ def _use_and_strike(
 
 
 def _diverged(book: ChildHandle[Book], items: list[str]) -> Iterator[str]:
-    """Whoever is in sync and nobody writes any more, and still has something else."""
-    for replica_id, call in book.all.whole.remote().items():
-        own: list[str] = call.result(START_LIMIT_S)
-        if own != items:
-            yield f"{replica_id} has {len(own)} items, and the active has {len(items)} others"
+    """Whoever is in sync and nobody writes any more, and still has something else.
+
+    A passive takes in the last write once it hears that all others hold it.
+    """
+    ends_at = time.monotonic() + FOLLOWS_WITHIN_S
+    others: dict[str, list[str]] = {"": []}
+    while others and time.monotonic() < ends_at:
+        asked = book.all.whole.remote()
+        answers = {replica_id: call.result(START_LIMIT_S) for replica_id, call in asked.items()}
+        others = {replica_id: own for replica_id, own in answers.items() if own != items}
+    for replica_id, own in others.items():
+        yield f"{replica_id} has {len(own)} items, and the active has {len(items)} others"
 
 
 def _leave_traces(hub: raphub.Hub, report: Report) -> None:
