@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from raphub.core.model import Acks, DeathProof, Model, OnDataLoss, Signal, Spread, State
 from raphub.errors import InvalidSetting
 
-DEFAULT_STATE = State.NONE
+DEFAULT_STATE = State.SNAPSHOT
 """How state is replicated where nobody says anything."""
 
 # --- The model --------------------------------------------------------------------------------

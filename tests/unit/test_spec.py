@@ -217,7 +217,8 @@ def test_settings_are_frozen() -> None:
 def test_a_repr_tells_what_differs_from_the_defaults_and_makes_an_equal_value() -> None:
     config = HubConfig(hub_id="x", redundancy=Replication(factor=3, model="active_active"))
     assert repr(config) == (
-        "HubConfig(hub_id='x', redundancy=Replication(factor=3, model='active_active'))"
+        "HubConfig(hub_id='x', "
+        "redundancy=Replication(factor=3, model='active_active', state='none'))"
     )
     assert eval(repr(config)) == config  # noqa: S307 - a repr of ours
     assert str(HubConfig()) == "HubConfig()"
@@ -242,7 +243,7 @@ def test_bounds_reach_the_core() -> None:
 def test_the_defaults_of_a_hub() -> None:
     config = HubConfig()
     assert config.redundancy == Replication(
-        factor=2, model="active_passive", signal="all", state="none"
+        factor=2, model="active_passive", signal="all", state="snapshot"
     )
     assert config.distribution == ConsistentHashing()
     assert config.partition_tolerance == Divergence()
@@ -579,6 +580,7 @@ def test_defaults_come_from_the_hub() -> None:
         child_id="a",  # type: ignore[arg-type]
         factor=2,
         resources={"CPU": 0.0},
+        state=State.SNAPSHOT,
         options=made.options,
         payload=b"bytes",
     )
@@ -662,7 +664,7 @@ def test_what_was_started_can_be_shown_again_without_the_class() -> None:
         factor=3,
         model=Model.ACTIVE_PASSIVE,
         signal=Signal.ALL,
-        state=State.NONE,
+        state=State.SNAPSHOT,
         acks=Acks.IN_SYNC,
         min_in_sync=1,
         max_lag_writes=1000,
