@@ -91,6 +91,9 @@ def main() -> None:
             note("stalls", found, write_stalls.report)
         if "e" in said.only:
             note("failover", write_failover.measure(place, kills), write_failover.report)
+        figures["out_of_sync"] = place.absences
+    for absence in figures["out_of_sync"]:
+        print(f"while it was measured: {absence}")
     figures["load_average_after"] = os.getloadavg()
     before, after = figures["load_average_before"][0], figures["load_average_after"][0]
     print(f"load average of one minute: {before:.1f} before, {after:.1f} after")
