@@ -15,7 +15,14 @@ from raphub.core import copies, placement, roles
 from raphub.core.hub_machine import HubMachine
 from raphub.core.hub_state import HubState
 from raphub.core.journal import Journal
-from raphub.core.messages import FromHub, HubAction, HubConnected, LeaseGranted, SendToReplica
+from raphub.core.messages import (
+    FromHub,
+    HubAction,
+    HubConnected,
+    LeaseGranted,
+    Roster,
+    SendToReplica,
+)
 from raphub.core.model import ChildId, Role, replica_id
 from raphub.core.records import Child, Fact, LeaseReleased, Ledger
 from raphub.core.replica_machine import ReplicaMachine
@@ -163,8 +170,10 @@ def promote_with_a_lease(patch: pytest.MonkeyPatch) -> None:
     """A promotion carries a lease, which the hub knows nothing of."""
     right = ReplicaMachine._take_role
 
-    def wrong(self: ReplicaMachine, role: Role, epoch: int, now: float) -> list[Any]:
-        actions = right(self, role, epoch, now)
+    def wrong(
+        self: ReplicaMachine, role: Role, epoch: int, roster: Roster | None, now: float
+    ) -> list[Any]:
+        actions = right(self, role, epoch, roster, now)
         if role is Role.ACTIVE and self.epoch == epoch:
             self.lease_until = max(self.lease_until, now + self.lease_duration_s)
         return actions
@@ -231,12 +240,14 @@ def tell_a_passive_its_role_again(patch: pytest.MonkeyPatch) -> None:
     """Every time a role is asked for, the user's object is told."""
     right = ReplicaMachine._take_role
 
-    def wrong(self: ReplicaMachine, role: Role, epoch: int, now: float) -> list[Any]:
+    def wrong(
+        self: ReplicaMachine, role: Role, epoch: int, roster: Roster | None, now: float
+    ) -> list[Any]:
         if self.callback is None:
             self.told = None
             self.is_taken = False
             self.role = None if self.role is role else self.role
-        return right(self, role, epoch, now)
+        return right(self, role, epoch, roster, now)
 
     patch.setattr(ReplicaMachine, "_take_role", wrong)
 
@@ -260,7 +271,7 @@ MUTANTS: dict[Plant, set[str]] = {
     act_before_the_record: {"1", "4", "5", "9"},
     append_below_the_floor: {"13", "1", "3", "4", "5", "9", "journal"},
     ignore_a_taken_index: {"13", "journal", "1"},
-    forget_that_older_leases_run: {"4", "1"},
+    forget_that_older_leases_run: {"4", "1", "7"},
     renew_whoever_asks: {"1", "4", "5", "13"},
     count_a_step_down_for_any_epoch: {"4", "5", "1", "7"},
     promote_with_a_lease: {"4", "5", "1"},

@@ -7,7 +7,9 @@ and whoever does that reads them before they commit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,8 +72,11 @@ class Story:
         for fact in told:
             self._line("journal", fact)
 
-    def _line(self, who: str, what: object) -> None:
-        self.lines.append(f"{self.world.now:7.3f}  {who:<12} {what}")
+    def _line(self, who: str, what: Any) -> None:
+        """One line. What is empty because the child has no replicated state is left out."""
+        filled = [(f.name, getattr(what, f.name)) for f in fields(what)]
+        told = ", ".join(f"{name}={value!r}" for name, value in filled if value not in (None, ()))
+        self.lines.append(f"{self.world.now:7.3f}  {who:<12} {type(what).__name__}({told})")
 
 
 def death(story: Story) -> None:
