@@ -28,7 +28,7 @@ LOOK_AGAIN_S = 0.05
 """After so long without news, a copy that refused a call is asked again."""
 
 UNREACHABLE_PATIENCE_S = 4.0
-"""After so long without news, a call whose copy cannot be reached is given up."""
+"""After so long without news, a call whose copy cannot be reached is given up, or sent again."""
 
 _PATIENCE_S = {Outcome.REFUSED: LOOK_AGAIN_S, Outcome.UNREACHABLE: UNREACHABLE_PATIENCE_S}
 
