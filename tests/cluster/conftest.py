@@ -25,8 +25,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def hub(cluster: LocalCluster) -> Iterator[raphub.Hub]:
-    """A hub of the test's own; nothing of it is left behind."""
-    with raphub.Hub.start(raphub.HubConfig(hub_id=f"hub-{next(_hubs)}")) as started:
+    """A hub of the test's own, which replicates roles only; nothing of it is left behind."""
+    config = raphub.HubConfig(
+        hub_id=f"hub-{next(_hubs)}", redundancy=raphub.Replication(state="none")
+    )
+    with raphub.Hub.start(config) as started:
         yield started
     assert left_of(started.hub_id) == []
 

@@ -30,6 +30,7 @@ from tests.cluster.waiting import (
 from tests.cluster.workloads import Clerk, Sensitive, Stubborn
 
 NODES = 4
+ROLES = raphub.Replication(state="none")
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,7 @@ def test_scenario_28_29_a_process_dies_and_exactly_that_copy_is_replaced(
 def test_scenario_30_a_child_that_keeps_crashing_is_given_up_and_others_are_unharmed(
     cluster: LocalCluster,
 ) -> None:
-    config = HubConfig(hub_id="crashing", crash_limit=4, crash_backoff_s=0.1)
+    config = HubConfig(hub_id="crashing", redundancy=ROLES, crash_limit=4, crash_backoff_s=0.1)
     with raphub.Hub.start(config) as hub:
         start(hub, "well")
         start(hub, "ill")
@@ -348,7 +349,7 @@ def test_a_role_callback_that_raises_is_an_event_and_stops_no_promotion(
 
 
 def test_an_heir_whose_callback_hangs_is_replaced_by_another_copy(cluster: LocalCluster) -> None:
-    config = HubConfig(hub_id="stubborn", role_deadline_s=1.0)
+    config = HubConfig(hub_id="stubborn", redundancy=ROLES, role_deadline_s=1.0)
     with raphub.Hub.start(config) as hub:
         spec = ChildSpec(child_id="c", cls=Stubborn, args=("c#2",), factor=3)
         assert hub.start_child(spec).result(LIMIT_S).ok
