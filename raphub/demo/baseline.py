@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raphub.demo.stream import Await
 from raphub.demo.workload import Answer, SearchIndex
 
 NODE_TIMEOUT_S = 60.0
+STATE_TIMEOUT_S = 20.0
 CPU_SHARE = 0.001
 
 
@@ -32,15 +34,22 @@ class PlainIndex:
             .remote()
         )
 
-    def search(self, word: str) -> Await:
+    def ask(self, number: int, word: str) -> Await:
         """One call, with Ray's own retries."""
-        ref = self._actor.search.remote(word)
+        ref = self._actor.answer.remote(number, word)
 
         def wait(timeout_s: float) -> Answer:
             answer: Answer = ray.get(ref, timeout=timeout_s)
             return answer
 
         return wait
+
+    def times(self) -> bytes | None:
+        """What its state says was answered; None if it does not say so in time."""
+        try:
+            return bytes(ray.get(self._actor.times.remote(), timeout=STATE_TIMEOUT_S))
+        except (ray.exceptions.RayError, TimeoutError):
+            return None
 
     def node(self) -> str:
         """The id of the node on which it runs now, as its process says."""

@@ -10,8 +10,44 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from raphub.demo.kills import Kill
+from raphub.demo.stream import Tally
 from raphub.render import Table
 from raphub.snapshot import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What became of the writes of one side of one kill, before and after it.
+
+    `lost` were acknowledged and are not in the state that was read at the end, `applied_twice` are
+    in it more than once; both are None if the state could not be read. Of those that are `unknown`
+    nobody was told whether they were applied.
+    """
+
+    sent: int
+    acknowledged: int
+    unknown: int
+    lost: int | None
+    applied_twice: int | None
+
+    @property
+    def is_right(self) -> bool:
+        """Is all in the state that was acknowledged, and nothing twice?"""
+        return self.lost == self.applied_twice == 0
+
+
+def checked_writes(tally: Tally, times: bytes | None) -> Writes:
+    """Compare what was acknowledged with the state: how often it has each number."""
+    sent, acknowledged = len(tally.sent), len(tally.acknowledged)
+    if times is None:
+        return Writes(sent, acknowledged, sent - acknowledged, None, None)
+    applied = dict(enumerate(times))
+    lost = [number for number in tally.acknowledged if applied.get(number, 0) == 0]
+    twice = [number for number in tally.sent if applied.get(number, 0) > 1]
+    return Writes(sent, acknowledged, sent - acknowledged, len(lost), len(twice))
+
+
+UNREAD = Writes(0, 0, 0, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +55,7 @@ class SideFigures:
     """One side of one kill: raphub's child, or the plain actor.
 
     `gap_s` goes from the kill to the first answer of another process, in seconds; None if none
-    came within `awaited_s`. `calls` were answered in this round, before and after the kill;
-    `failed` raised, or were given up on. `index` is `warm` if the index that answered was complete
+    came within `awaited_s`. `failed` calls raised, or were given up on. `index` is `warm` if the index that answered was complete
     before the kill and `rebuilt` if it was built after it; `index_age_s` is how long before
     the kill it was complete (negative: so long after), `build_s` how long building it took.
     """
@@ -29,13 +64,13 @@ class SideFigures:
     new_pid: int | None
     old_node: str
     new_node: str | None
-    calls: int
     failed: int
     gap_s: float | None
     awaited_s: float
     index: str
     index_age_s: float | None
     build_s: float | None
+    writes: Writes = UNREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +99,27 @@ class KillFigures:
 
 
 def tables(figures: Sequence[KillFigures]) -> list[Table]:
-    """Two rows a kill, raphub's and the plain actor's; then what they mean, and how to read them."""
+    """Two rows a kill, raphub's and the plain actor's, of the gaps and of the writes.
+
+    Then what they mean, and how to read them.
+    """
     rows: list[tuple[str, ...]] = []
     for one in figures:
         rows.append((one.kill.value, "raphub", *_cells(one.raphub), ""))
         rows.append(("", "plain Ray", *_cells(one.plain_ray), _ratio(one)))
-    columns = ("kill", "side", "gap", "calls", "failed", "index", "times raphub's gap")
+    columns = ("kill", "side", "gap", "failed calls", "index", "times raphub's gap")
+    writes: list[tuple[str, ...]] = []
+    for one in figures:
+        writes.append((one.kill.value, "raphub", *_write_cells(one.raphub.writes)))
+        writes.append(("", "plain Ray", *_write_cells(one.plain_ray.writes)))
+    write_columns = (
+        "kill", "side", "sent", "acknowledged", "lost", "applied twice", "outcome unknown",
+    )  # fmt: skip
     return [
         Table("What was measured", columns, tuple(rows)),
-        Table("", (), (), (meaning(figures),)),
-        Table("", (), (), (_GAP, _WARM, _NOTICED)),
+        Table("Writes, compared with the state at the end", write_columns, tuple(writes)),
+        Table("", (), (), (meaning(figures), *written(figures))),
+        Table("", (), (), (_GAP, _STATE, _WARM, _NOTICED)),
     ]
 
 
@@ -91,13 +137,39 @@ def meaning(figures: Sequence[KillFigures]) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
+def written(figures: Sequence[KillFigures]) -> tuple[str, ...]:
+    """What became of the writes, in a plain sentence for each side."""
+    return (
+        _kept("raphub", [one.raphub.writes for one in figures]),
+        _kept("Plain Ray", [one.plain_ray.writes for one in figures]),
+    )
+
+
+def _kept(side: str, writes: Sequence[Writes]) -> str:
+    read = [one for one in writes if one.lost is not None]
+    acknowledged = sum(one.acknowledged for one in read)
+    lost = sum(one.lost or 0 for one in read)
+    twice = sum(one.applied_twice or 0 for one in read)
+    told = f"{side} acknowledged {acknowledged:,} writes: {lost:,} lost, {twice:,} applied twice"
+    if not read:
+        told = f"{side} could not be asked for its state"
+    elif len(read) < len(writes):
+        told += f"; after {counted(len(writes) - len(read), 'kill')} its state could not be read"
+    return f"{told}."
+
+
 _GAP = (
     "A gap is the time from the kill to the first answer of another process. Both sides took the "
     "same kill at the same moment, with a caller each."
 )
+_STATE = (
+    "Each call writes a number of its own into the state. Lost is what was acknowledged and is "
+    "missing at the end: of raphub's, after the last kill. The plain actor "
+    "(max_restarts=-1, max_task_retries=-1) begins anew each time."
+)
 _WARM = (
-    "raphub's copies are warm because each built its own index when it started: this version "
-    'keeps the copies and their roles, and does not replicate their state (state="none").'
+    "raphub's copies are warm because each built its own index when it started, and what is written "
+    'to one reaches the other before it is acknowledged (state="snapshot").'
 )
 _NOTICED = (
     "Killed processes are noticed at once because the kernel closes their sockets. A machine that "
@@ -127,7 +199,14 @@ def _answered(side: SideFigures, words: str) -> str:
 
 def _cells(side: SideFigures) -> tuple[str, ...]:
     gap = f"over {side.awaited_s:.0f} s" if side.gap_s is None else duration(side.gap_s)
-    return gap, f"{side.calls:,}", str(side.failed), side.index
+    return gap, str(side.failed), side.index
+
+
+def _write_cells(writes: Writes) -> tuple[str, ...]:
+    lost, twice = (
+        "unread" if count is None else f"{count:,}" for count in (writes.lost, writes.applied_twice)
+    )
+    return f"{writes.sent:,}", f"{writes.acknowledged:,}", lost, twice, f"{writes.unknown:,}"
 
 
 def _ratio(one: KillFigures) -> str:

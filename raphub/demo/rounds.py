@@ -14,7 +14,7 @@ from raphub.demo.kills import Kill
 from raphub.demo.show import Show
 from raphub.demo.stream import Stream, Tally
 from raphub.snapshot import counted, short_id
-from raphub.status import Event, Health, ReplicaStatus
+from raphub.status import ChildStatus, Event, Health, ReplicaStatus
 from raphub.testing import LocalCluster
 
 PATIENCE_S = {Kill.WORKER: 40.0, Kill.NODE: 40.0, Kill.HANG: 20.0}
@@ -136,9 +136,9 @@ class Round:
         ]
 
     def _healed_news(self, old: ReplicaStatus) -> list[News]:
-        """The child is whole again once the lost copy is out and another is ready."""
+        """The child is whole again once the lost copy is out and another holds the state."""
         status = next(iter(self._hub.children()), None)
-        if "healed" in self._told or status is None or status.health is not Health.OK:
+        if "healed" in self._told or status is None or not is_whole(status):
             return []
         if old.replica_id in {replica.replica_id for replica in status.replicas}:
             return []
@@ -179,9 +179,9 @@ class Round:
             assert tally.answered_at_s < killed_at_s + STRAY_ANSWER_S, (
                 f"process {tally.first_pid} was taken away and went on answering"
             )
-            # The question that is still open will not be answered by this process.
+            # The questions that are still open will not be answered by this process.
             return SideFigures(
-                tally.first_pid, None, old_node, None, tally.answered, tally.failed + 1, None,
+                tally.first_pid, None, old_node, None, len(tally.sent) - tally.answered, None,
                 PATIENCE_S[kill], "none", None, None,
             )  # fmt: skip
         killed_at_unix_s = killed_at_s + self._unix_ahead_s
@@ -191,7 +191,6 @@ class Round:
             new_pid=answer.pid,
             old_node=old_node,
             new_node=new_node,
-            calls=tally.answered,
             failed=tally.failed,
             gap_s=round(first.at_s - killed_at_s, 4),
             awaited_s=PATIENCE_S[kill],
@@ -199,6 +198,11 @@ class Round:
             index_age_s=round(killed_at_unix_s - answer.built_at_s, 3),
             build_s=round(answer.built_at_s - answer.began_at_s, 3),
         )
+
+
+def is_whole(status: ChildStatus) -> bool:
+    """All copies are there, and each holds every acknowledged write."""
+    return status.health is Health.OK and len(status.in_sync) == status.factor
 
 
 def _waiting_for(missing: list[str], left_s: float) -> str:
@@ -213,4 +217,6 @@ def _waiting_for(missing: list[str], left_s: float) -> str:
 
 def _short(event: Event) -> str:
     text = event.text
+    if event.replica_id and event.replica_id not in text:
+        text = f"{event.replica_id} {text}"
     return text.replace(event.node_id, short_id(event.node_id)) if event.node_id else text

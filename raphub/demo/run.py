@@ -1,26 +1,29 @@
 """How does the demo go, from nothing to the figures?
 
 It starts a cluster of its own, replicates the search index, puts the same class beside it as a
-plain Ray actor, and takes both away together, as often as asked. Everything ends with it.
+plain Ray actor, and takes both away together, as often as asked, while callers write to both. At
+the end it compares the state of both with what was acknowledged. Everything ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 
 import raphub
 from raphub.demo.baseline import PlainIndex
-from raphub.demo.figures import KillFigures
+from raphub.demo.figures import KillFigures, checked_writes
 from raphub.demo.kills import Kill
-from raphub.demo.rounds import Round
+from raphub.demo.rounds import Round, is_whole
 from raphub.demo.show import NodeRow, Show, cluster_title
-from raphub.demo.stream import Await, Stream
+from raphub.demo.stream import Await, Stream, Tally
 from raphub.demo.workload import WORDS, Answer, SearchIndex
 from raphub.errors import RaphubError
 from raphub.handle import ChildHandle
@@ -33,6 +36,7 @@ COPIES = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 60.0
+SETTLE_EVERY_S = 0.05
 WARM_UP_S = 1.5
 """How long both callers ask before anything is taken away."""
 
@@ -73,6 +77,7 @@ class Demo:
         self._show = show
         self._all_nodes = cluster.node_ids
         self._plain_node = ""
+        self._numbers = itertools.count()
         # Ray would tell of each death on the terminal, and the demo tells of them itself.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._hub = raphub.Hub.start(raphub.HubConfig(hub_id=HUB_ID))
@@ -84,20 +89,42 @@ class Demo:
         scene.title = cluster_title(len(self._all_nodes))
         child = self._start_child()
         figures: list[KillFigures] = []
+        tallies: list[Tally] = []
         for number, kill in enumerate(kills, 1):
             active = self._settled_active(child)
             with self._callers(child, active) as (ours, theirs, plain):
                 told = f"Kill {number} of {len(kills)}, {kill.value}: {kill.deed}."
                 one = Round(self._hub, self._cluster, self._show, (ours, theirs), plain)
-                figures.append(one.play(kill, active, told, at_plain_node=self._note_plain))
-        return figures
+                played = one.play(kill, active, told, at_plain_node=self._note_plain)
+                ours.tell_to_stop()
+                theirs.stop()
+                ours.stop()
+                # An actor that hangs cannot be asked, and its successor knows nothing.
+                times = plain.times() if played.plain_ray.new_pid is not None else None
+                checked = replace(played.plain_ray, writes=checked_writes(theirs.tally, times))
+                figures.append(replace(played, plain_ray=checked))
+                tallies.append(ours.tally)
+        self._show.step("Comparing the state with the acknowledged writes, those of all kills.")
+        times = self._times(child)
+        return [
+            replace(one, raphub=replace(one.raphub, writes=checked_writes(tally, times)))
+            for one, tally in zip(figures, tallies, strict=True)
+        ]
+
+    def _times(self, child: ChildHandle[SearchIndex]) -> bytes | None:
+        """What the child's state says was answered; None if it does not say so in time."""
+        try:
+            return child.call(SearchIndex.times).result(CALL_TIMEOUT_S)
+        except RaphubError as error:
+            self._show.step(f"raphub's state could not be read: {error.message}")
+            return None
 
     def _note_plain(self, node_id: str) -> None:
         self._plain_node = node_id
 
     def _start_child(self) -> ChildHandle[SearchIndex]:
         self._show.step(f"Starting {COPIES} copies of a search index over Python's own library.")
-        spec = raphub.ChildSpec(child_id=CHILD_ID, cls=SearchIndex, factor=COPIES, state="none")
+        spec = raphub.ChildSpec(child_id=CHILD_ID, cls=SearchIndex, factor=COPIES, state="snapshot")
         result = self._hub.start_child(spec).result(READY_TIMEOUT_S)
         if not result.ok:
             raise RaphubError(f"the search index did not start: {result.errors[0].reason}")
@@ -117,9 +144,14 @@ class Demo:
         return child
 
     def _settled_active(self, child: ChildHandle[SearchIndex]) -> ReplicaStatus:
-        active = child.wait_ready(READY_TIMEOUT_S).active
-        assert active is not None, "a child that is ready has an active"
-        return active
+        """The active, once every copy holds what was written: a kill takes one of them."""
+        gives_up_at_s = time.monotonic() + READY_TIMEOUT_S
+        while not is_whole(status := child.wait_ready(READY_TIMEOUT_S)):
+            if time.monotonic() > gives_up_at_s:
+                raise RaphubError("the copies did not come to hold the same state in time.")
+            time.sleep(SETTLE_EVERY_S)
+        assert status.active is not None, "a child that is ready has an active"
+        return status.active
 
     @contextlib.contextmanager
     def _callers(
@@ -127,12 +159,13 @@ class Demo:
     ) -> Iterator[tuple[Stream, Stream, PlainIndex]]:
         """Both callers at work, the plain actor on the active's node, so that both take the kill."""
 
-        def ask(word: str) -> Await:
-            return child.call(SearchIndex.search, word).result
+        def ask(number: int, word: str) -> Await:
+            return child.call(SearchIndex.answer, number, word).result
 
         self._show.step("Starting the same class as a plain Ray actor beside the active.")
         plain = PlainIndex(active.node_id)
-        ours, theirs = Stream("raphub", ask), Stream("plain Ray", plain.search)
+        ours = Stream("raphub", ask, self._numbers)
+        theirs = Stream("plain Ray", plain.ask, self._numbers)
         try:
             theirs.start()
             if not theirs.wait_for(lambda tally: tally.answered > 0, READY_TIMEOUT_S):
@@ -145,7 +178,7 @@ class Demo:
                 )
             ours.start()
             self._show.scene.tallies = {one.name: one.tally for one in (ours, theirs)}
-            self._show.step("Two callers ask on and on: one asks raphub, one the plain actor.")
+            self._show.step("Two callers, one of each side, ask on and on; each question writes.")
             time.sleep(WARM_UP_S)
             yield ours, theirs, plain
         finally:

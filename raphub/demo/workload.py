@@ -1,7 +1,8 @@
 """What does the demo replicate? A search index that takes a second or two to build.
 
-The class knows nothing of raphub or Ray: the same one runs as copies of a child and as a plain Ray
-actor, and in a single process without either.
+Each question that it answers is also a write: its number is noted in the object's state. The same
+class runs as copies of a child and as a plain Ray actor, and in a single process without either;
+raphub's marks in it only say what is each copy's own, and what changes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import raphub
+
 MODULES_MAX = 1000
 """So that building takes a bounded time wherever the demo runs."""
 
 WORD_LENGTH_MIN = 3
+TIMES_MAX = 255
 _NAME = re.compile(r"[a-z_]{3,}")
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"})
 
@@ -62,20 +66,42 @@ class SearchIndex:
     """An index of the words in Python's standard library, built by the constructor.
 
     Every copy reads the same installed sources, so every copy gives the same answers. `modules_max`
-    bounds how many it reads.
+    bounds how many it reads. The index is therefore local to a copy; what is replicated is `_times`,
+    how often the question of each number was answered. It has a byte for each number, because with
+    `state="snapshot"` an attribute that changed is shipped as a whole.
     """
+
+    began_at_s: raphub.Local[float]
+    built_at_s: raphub.Local[float]
+    _names: raphub.Local[list[str]]
+    _texts: raphub.Local[list[list[str]]]
+    _lengths: raphub.Local[list[int]]
+    _occurrences: raphub.Local[dict[str, list[Occurrence]]]
 
     def __init__(self, modules_max: int = MODULES_MAX) -> None:
         self.began_at_s = time.time()
-        self._names: list[str] = []
-        self._texts: list[list[str]] = []
-        self._lengths: list[int] = []
-        self._occurrences: dict[str, list[Occurrence]] = {}
+        self._times = bytearray()
+        self._names = []
+        self._texts = []
+        self._lengths = []
+        self._occurrences = {}
         root = Path(sysconfig.get_path("stdlib"))
         for _, path in zip(range(modules_max), _sources(root), strict=False):
             self._add(".".join(path.relative_to(root).with_suffix("").parts), path)
         self.built_at_s = time.time()
 
+    def answer(self, number: int, word: str) -> Answer:
+        """Search, and note in the state that the question of this number was answered."""
+        self._times.extend(bytes(max(0, number + 1 - len(self._times))))
+        self._times[number] = min(TIMES_MAX, self._times[number] + 1)
+        return self.search(word)
+
+    @raphub.read_only
+    def times(self) -> bytes:
+        """How often the question of each number was answered, as the state says; 255: or more."""
+        return bytes(self._times)
+
+    @raphub.read_only
     def search(self, word: str, hits_max: int = 3) -> Answer:
         """Find the modules in which the word is frequent and elsewhere rare, best first."""
         found = self._occurrences.get(word.lower(), [])
@@ -84,6 +110,7 @@ class SearchIndex:
         hits = [self._hit(one, self._frequency(one) * rarity) for one in ranked[:hits_max]]
         return Answer(hits, os.getpid(), self.began_at_s, self.built_at_s)
 
+    @raphub.read_only
     def size(self) -> tuple[int, int]:
         """How many modules and how many different words the index has."""
         return len(self._names), len(self._occurrences)

@@ -59,7 +59,9 @@ def place() -> Iterator[Place]:
         yield Place(Path(folder))
 
 
-def test_the_demo_kills_a_worker_and_a_node_and_measures_both_sides(place: Place) -> None:
+def test_the_demo_kills_a_worker_and_a_node_under_writes_and_checks_both_sides(
+    place: Place,
+) -> None:
     began_at_s = time.monotonic()
     done = subprocess.run(
         [*COMMAND, "--json"],
@@ -79,8 +81,12 @@ def test_the_demo_kills_a_worker_and_a_node_and_measures_both_sides(place: Place
         ours, theirs = one["raphub"], one["plain_ray"]
         for side in (ours, theirs):
             assert side["new_pid"] not in (None, side["old_pid"])
-            assert side["calls"] > 50
             assert side["failed"] == 0
+            writes = side["writes"]
+            assert writes["acknowledged"] > 50
+            assert writes["sent"] == writes["acknowledged"] + writes["unknown"]
+        assert (ours["writes"]["lost"], ours["writes"]["applied_twice"]) == (0, 0)
+        assert theirs["writes"]["lost"] > 0
         assert ours["old_node"] == theirs["old_node"] != ours["new_node"]
         assert (ours["index"], theirs["index"]) == ("warm", "rebuilt")
         assert 0 < ours["gap_s"] < theirs["gap_s"]
