@@ -190,7 +190,7 @@ def test_scenario_33_a_hung_active_is_replaced_after_its_lease_and_refuses_when_
     assert old is not None
     pid = pid_of(before, old.replica_id)
     cluster.pause_process(pid)
-    header = calling.header("test", 1, before.epoch, "add")
+    header = calling.Header("test", 1, before.epoch, "add").line()
     late = old.handle.serve.remote(header, 1)
     assert hub.get("c").add.remote(1).result(LIMIT_S) == 1
     after = until(hub, "c", lambda s: s.epoch > before.epoch)

@@ -13,7 +13,7 @@ from raphub import ChildSpec, HubConfig
 from raphub.testing import LocalCluster
 from tests.cluster.conftest import left_of
 from tests.cluster.waiting import actives, nodes, until_ok
-from tests.cluster.workloads import Asynchronous, Clerk, Refuser
+from tests.cluster.workloads import Asynchronous, Clerk, Refuser, Streams
 
 TIMEOUT_S = 60
 
@@ -167,8 +167,10 @@ def test_bad_input_is_refused_at_once_and_leaves_nothing(hub: raphub.Hub) -> Non
     greedy = ChildSpec(child_id="greedy", cls=Clerk, num_gpus=1)
     with pytest.raises(raphub.NotEnoughNodes):
         hub.start_child(greedy).result(TIMEOUT_S)
-    with pytest.raises(raphub.StateNotReplicable):
-        ChildSpec(child_id="stateful", cls=Clerk, state="snapshot")
+    with pytest.raises(raphub.InvalidSetting, match="active_active"):
+        ChildSpec(child_id="stateful", cls=Clerk, state="snapshot", model="active_active")
+    with pytest.raises(raphub.StateNotReplicable, match="rows"):
+        hub.start_child(ChildSpec(child_id="streams", cls=Streams, state="snapshot"))
     with pytest.raises(raphub.HubNotFound, match="elsewhere"):
         raphub.Hub.connect("elsewhere")
     assert hub.children() == []

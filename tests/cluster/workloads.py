@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 
 import raphub
 from raphub import Role
@@ -66,6 +67,13 @@ class Stubborn(Clerk):
         super().on_role_change(role)
         if role is Role.ACTIVE and raphub.current().replica_id == self.hangs_in:
             threading.Event().wait()
+
+
+class Streams:
+    """One of its methods is a generator, and may write."""
+
+    def rows(self) -> Iterator[int]:
+        yield 1
 
 
 class Asynchronous:

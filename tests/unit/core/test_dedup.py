@@ -74,7 +74,9 @@ def test_a_write_that_nobody_asked_for_leaves_no_answer() -> None:
     )
 )
 def test_a_restored_table_is_the_same_for_ever(calls: list[tuple[str, int, int, int]]) -> None:
-    bounds = AnswerBounds(clients_max=3, per_client_max=3, answer_bytes_max=8, client_bytes_max=12, bytes_max=20)
+    bounds = AnswerBounds(
+        clients_max=3, per_client_max=3, answer_bytes_max=8, client_bytes_max=12, bytes_max=20
+    )
     one = AnswerTable(bounds)
     for cut in range(len(calls) + 1):
         other = AnswerTable(bounds)
