@@ -65,10 +65,10 @@ class Ballast(Counter):
             case "list":
                 self.ballast = [number % 100 for number in range(size // 2)]
 
-    def change(self) -> int:
-        """Change one place of a ballast that can change."""
+    def change(self, amount: int = 1) -> int:
+        """Count, and change one place of a ballast that can change."""
         assert isinstance(self.ballast, bytearray | list)
-        self.value += 1
+        self.value += amount
         self.ballast[self.value % len(self.ballast)] ^= 1
         return self.value
 

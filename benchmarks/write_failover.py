@@ -1,4 +1,8 @@
-"""How long does nobody acknowledge writes after the active was killed, and is one lost or doubled?"""
+"""How long does nobody acknowledge writes after the active was killed, and is one lost or doubled?
+
+A kill that hits a call in the middle makes that call a suspect. Where two copies are all there are,
+it waits for a third one before it runs again, and so do those behind it in the same process.
+"""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ def measure(place: Place, blocks: int, block: int) -> dict[str, Any]:
 
 def answered(method: Any) -> None:
     """One write of raphub's."""
-    method.remote().result(LIMIT_S)
+    method.remote(1).result(LIMIT_S)
 
 
 def plain_write(actor: Any) -> Callable[[], object]:
     """One call of a plain actor."""
-    return lambda: ray.get(actor.change.remote(), timeout=LIMIT_S)
+    return lambda: ray.get(actor.change.remote(1), timeout=LIMIT_S)
 
 
 def block_s(write: Callable[[], object], writes: int) -> float:

@@ -77,7 +77,7 @@ def one_stall(child: Any) -> dict[str, float]:
     """The longest gaps around one kill, in seconds."""
     status = await_in_sync(child)
     passive = next(copy for copy in status.replicas if copy.replica_id != status.active.replica_id)
-    with Writer(lambda: child.add.remote().result(LIMIT_S)) as writer:
+    with Writer(lambda: child.add.remote(1).result(LIMIT_S)) as writer:
         began_at = time.perf_counter()
         time.sleep(1.0)  # writes as they are when nothing happens
         killed_at = time.perf_counter()
