@@ -200,7 +200,7 @@ class Following:
         holding.log.reset(snapshot.position)
         holding.answers.restore(snapshot.answers)
         holding.ordered = snapshot.position
-        holding.committed = snapshot.position.seq
+        holding.committed = snapshot.committed
         holding.is_installing = self.is_matched = True
         self.owes.add("ack")
         return [Install(snapshot.position, snapshot.image)]

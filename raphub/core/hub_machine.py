@@ -105,6 +105,9 @@ class HubMachine:
         """Decide what follows from the event. Total: whatever arrives late is recognised."""
         if self.state.trust.pass_time(now):
             self.state.note("hub_paused", "the hub's own loop stood still; silence is not believed")
+            # That nodes were missing is old news now; whether they still are waits to be read.
+            again_at = now + self.settings.lease_certain_s
+            self.state.vanished_at = dict.fromkeys(self.state.vanished_at, again_at)
         self._dispatch(event, now)
         while (child_id := self.state.take_unsettled()) is not None:
             self._settle(child_id, now)

@@ -436,7 +436,7 @@ class ReplicaMachine:
                 is_spoiled = self._is_active and not replication.holding.has_state
                 return [*actions, *(self._step_down(self.epoch, now) if is_spoiled else [])]
             case CallRead(client, number):
-                replication.ended(client, number)
+                replication.read(client, number)
                 return []
             case _:
                 assert_never(event)

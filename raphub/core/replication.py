@@ -188,7 +188,7 @@ class Replication:
         """
         shipping, holding, following = self.shipping, self.holding, self.following
         epoch = wrote.epoch if shipping is None else shipping.epoch
-        self.ended(wrote.client, wrote.number)
+        self._end(wrote.client, wrote.number)
         if following.told_epoch > wrote.epoch or holding.ordered.epoch > epoch:
             return following.spoil()
         if shipping is None:
@@ -208,8 +208,13 @@ class Replication:
         holding.execute(entry)
         return following.stand_anew() if following.epoch > wrote.epoch else []
 
-    def ended(self, client: str, number: int) -> None:
-        """The call has come to its end: it killed nobody."""
+    def read(self, client: str, number: int) -> None:
+        """A read has come to its end: it killed nobody, and there is no effect that could be lost."""
+        self._end(client, number)
+        if self.shipping is not None:
+            self.shipping.suspects.pop((client, number), None)
+
+    def _end(self, client: str, number: int) -> None:
         if self.shipping is not None:
             self.shipping.ended(client, number)
         self.following.entered.discard((client, number))

@@ -40,12 +40,16 @@ class Ship:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole state at `position`, with the table of answers (on the wire, as bytes)."""
+    """The whole state at `position`, with the table of answers (on the wire, as bytes).
+
+    All in-sync copies hold the writes up to `committed`, which may be fewer than it has.
+    """
 
     epoch: int
     position: Position
     image: Any
     answers: TableKept | Any
+    committed: int
 
 
 @dataclass(frozen=True, slots=True)

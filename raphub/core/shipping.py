@@ -147,8 +147,7 @@ class Shipping:
         ]
 
     def ended(self, client: str, number: int) -> None:
-        """The call has come to its end: it killed nobody."""
-        self.suspects.pop((client, number), None)
+        """The call has come to its end: it killed nobody this time."""
         if self.running and (self.running.client, self.running.number) == (client, number):
             self.running = None
 
@@ -210,8 +209,8 @@ class Shipping:
         position = self.holding.log.tail
         follower.link, follower.is_installing = Link.FED, True
         self._send_off(follower, position, size, now)
-        answers = self.holding.answers.kept()
-        return [SendToPeer(peer, Snapshot(self.epoch, position, image, answers))]
+        answers, committed = self.holding.answers.kept(), self.holding.committed
+        return [SendToPeer(peer, Snapshot(self.epoch, position, image, answers, committed))]
 
     def tick(self, now: float) -> list[ReplicaAction]:
         """Dial again, and ask out of the set who keeps writes waiting."""
@@ -298,7 +297,15 @@ class Shipping:
         if committed <= self.holding.committed:
             return []
         self.holding.committed = committed
+        self._clear(committed)
         return [WakeCalls()]
+
+    def _clear(self, committed: int) -> None:
+        """Calls whose effect is held by all never run again; until then, one might."""
+        for client, number in list(self.suspects):
+            _, kept = self.holding.answers.look_up(client, number, is_retry=False)
+            if kept is not None and kept.seq <= committed:
+                del self.suspects[client, number]
 
     # --- the streams --------------------------------------------------------------------------
 

@@ -335,7 +335,7 @@ class Checkers:
 
     # --- state --------------------------------------------------------------------------------
 
-    def releases(self, process: Process, seq: int, length: int) -> None:
+    def releases(self, process: Process, seq: int, length: int, *, is_read: bool) -> None:
         """Everybody whom the journal names holds what an answer reflects (laws 2 and 8).
 
         That are `seq` writes, and the first `length` items of the list.
@@ -357,7 +357,7 @@ class Checkers:
                 raise LawBrokenError("8", f"{process.replica} and {other.replica} hold other items")
         holders = [p for p in self.cluster.processes.values() if p.plan is process.plan]
         count = sum(p.data.held_items()[:length] == items for p in holders)
-        if count < child.plan.min_in_sync:
+        if count < child.plan.min_in_sync and not is_read:
             story = f"{process.replica} answers, and {count} copies hold it"
             raise LawBrokenError("min_in_sync", story)
         if length > len(self.answered.get(child.plan.child_id, [])):
@@ -382,10 +382,19 @@ class Checkers:
             story = f"{process.replica} reads {length} items, of {older[-1]} that were answered"
             raise LawBrokenError("reads", story)
 
-    def applies(self, process: Process, length: int, place: int) -> None:
-        """Writes reach the object in order, each once (law 3)."""
+    def applies(self, process: Process, length: int, place: int, position: Position) -> None:
+        """Writes reach an object in order, each once (law 3), and none that could be lost (law 8)."""
         if length != place:
             raise LawBrokenError("3", f"{process.replica} applies write {place} after {length}")
+        own = process.machine.replication
+        child = self.truth.children.get(process.plan.child_id)
+        if child is None or not child.is_open or own is None or own.shipping is not None:
+            return
+        for number in child.in_sync:
+            other = self.cluster.processes[replica_id(child.plan.child_id, number)]
+            if not self._is_held(other, position, position.seq):
+                story = f"{process.replica} applies {position}, which {other.replica} lacks"
+                raise LawBrokenError("8", story)
 
     def runs(self, process: Process, call: Call) -> None:
         """A call in which a copy died runs once more, while another copy stands by (law 15)."""
@@ -396,13 +405,23 @@ class Checkers:
         child = self.truth.children.get(process.plan.child_id)
         if deaths > 1:
             raise LawBrokenError("15", f"{key} runs though {deaths} copies died in it")
+        replication = process.machine.replication
+        suspects = (
+            {} if not replication or not replication.shipping else replication.shipping.suspects
+        )
+        if deaths > suspects.get((call.client, call.number), 0):
+            raise LawBrokenError("15", f"{process.replica} runs {key}, and knows of no death in it")
         # The active may not have been told yet that the other one is out.
         alone_for_s = self.world.now - self.alone_since.get(process.plan.child_id, self.world.now)
         if child is not None and deaths and alone_for_s > EXCUSED_FOR_S:
             raise LawBrokenError("15", f"{key} runs again, and no other copy stands by")
 
+    def has_read(self, process: Process, call: Call) -> None:
+        """A read has ended, and has no effect that could be lost."""
+        self.deaths.pop((process.plan.child_id, call.client, call.number), None)
+
     def dies_in(self, process: Process, call: Call) -> None:
-        """The copy dies while a call runs in it, and its kernel still tells the others so."""
+        """The copy dies while a call runs in it, and the others have heard all that it said."""
         replication = process.machine.replication
         if replication is None or replication.shipping is None or not process.node.has_kernel:
             return
@@ -412,7 +431,8 @@ class Checkers:
             follower is not None
             and follower.link is Link.FED
             and (link := process.data.dialled.get(follower.replica)) is not None
-            and not link.held_up
+            and link.is_open
+            and not link.under_way
             and self.cluster.processes[follower.replica].runs
             and self.world.arrives(
                 process.node.name, self.cluster.processes[follower.replica].node.name

@@ -53,34 +53,39 @@ class Link:
     acceptor: CopyData
     is_open: bool = True
     is_ended: bool = False
-    held_up: int = 0
     last_at: dict[str, float] = field(default_factory=dict)
+    held_up: dict[str, deque[object]] = field(default_factory=dict)
+    under_way: int = 0
 
     def send(self, sender: CopyData, message: object) -> None:
-        """Bytes on their way; over a cut they wait, and come when it is healed."""
+        """Bytes on their way; over a cut they wait, and come in order when it is healed."""
         receiver = self.acceptor if sender is self.opener else self.opener
         if self.is_open:
-            self._carry(sender, receiver, message)
+            self.under_way += 1
+            held_up = self.held_up.setdefault(receiver.process.replica, deque())
+            held_up.append(message)
+            if len(held_up) == 1:
+                self._carry(sender, receiver, held_up)
 
-    def _carry(self, sender: CopyData, receiver: CopyData, message: object) -> None:
+    def _carry(self, sender: CopyData, receiver: CopyData, held_up: deque[object]) -> None:
         here, there = sender.process.node.name, receiver.process.node.name
         if not self.world.arrives(here, there) or receiver.process.node.is_paused:
             if self.is_open or self.world.likely(0.5):
-                self.held_up += 1
-                self.world.at(PAUSED_S, lambda: self._carry_on(sender, receiver, message))
+                self.world.at(PAUSED_S, lambda: self._carry(sender, receiver, held_up))
             return
+        while held_up:
+            self._carry_one(sender, receiver, held_up.popleft())
+
+    def _carry_one(self, sender: CopyData, receiver: CopyData, message: object) -> None:
         name = receiver.process.replica
-        at = max(self.last_at.get(name, 0.0) + 1e-6, self.world.now + self.world.delay_s())
+        at = max(self.last_at.get(name, 0.0) + 1e-6, self.world.now + self.world.copy_delay_s())
         self.last_at[name] = at
         delay_s = at - self.world.now
         self.world.at(delay_s, lambda: self._deliver(sender, receiver, message))
 
-    def _carry_on(self, sender: CopyData, receiver: CopyData, message: object) -> None:
-        self.held_up -= 1
-        self._carry(sender, receiver, message)
-
     def _deliver(self, sender: CopyData, receiver: CopyData, message: object) -> None:
         """What was sent before the end may still be read, by whoever has not ended it."""
+        self.under_way -= 1
         is_left = receiver is self.acceptor and (self.is_ended or self.world.likely(0.5))
         if self.is_open or is_left:
             event = FromPeer(sender.process.replica, message)  # type: ignore[arg-type]
@@ -210,7 +215,7 @@ class CopyData:
             return
         self.is_busy = True
         takes_s = self.world.chance.choice((0.0, 0.0005, 0.002, 0.05))
-        self.world.at(takes_s, self._finish)
+        self.world.at(0.3 if self.world.likely(0.1) else takes_s, self._finish)
 
     def _finish(self) -> None:
         if not self.process.is_alive:
@@ -235,15 +240,19 @@ class CopyData:
         for entry in entries:
             if entry.change is not None:
                 place, item = entry.change
-                self.process.cluster.checkers.applies(self.process, len(self.items), place)
+                checkers = self.process.cluster.checkers
+                checkers.applies(self.process, len(self.items), place, entry.position)
                 self.items.append(item)
 
     # --- calls --------------------------------------------------------------------------------
 
     def arrive(self, arrival: Arrival) -> None:
-        """A call has come, and stands behind those that came before."""
+        """A call has come, and stands behind those that came before, or reads beside them."""
         if not self.process.is_alive:
             self.world.at(self.world.delay_s(), lambda: arrival.reply("died", None))
+            return
+        if arrival.item is None and self.world.likely(0.5):
+            self._read_beside(arrival)
             return
         self.calls.append(arrival)
         if len(self.calls) == 1:
@@ -285,13 +294,30 @@ class CopyData:
             case _:
                 self._end(arrival, "refused", None)
 
+    def _read_beside(self, arrival: Arrival) -> None:
+        """A read that waits for no other call sees writes that are not answered yet."""
+        if not self.process.runs:
+            self._later(PAUSED_S, lambda: self._read_beside(arrival))
+            return
+        now = self.process.own_now()
+        verdict, _ = self.process.machine.admit_call(arrival.call, now)
+        self.process.cluster.checkers.after_replica(self.process)
+        if verdict is Admission.SERVE:
+            replication = self.process.machine.replication
+            assert replication is not None
+            seq = replication.holding.log.tail.seq
+            epoch = self.process.machine.epoch
+            self._await_release(arrival, epoch, seq, tuple(self.items), now)
+        else:
+            self._end(arrival, "refused", None)
+
     def _begin(self, arrival: Arrival) -> None:
         call, machine = arrival.call, self.process.machine
         self.is_calling = True
         self.process.handle(CallBegan(call.client, call.number))
         epoch = machine.epoch
         self.process.cluster.checkers.runs(self.process, call)
-        takes_s = self.world.chance.choice((0.0, 0.0, 0.003, 0.3))
+        takes_s = self.world.chance.choice((0.0, 0.0, 0.003, 0.003, 0.3, 0.3, 1.0))
         self._later(takes_s, lambda: self._execute(arrival, epoch))
 
     def _execute(self, arrival: Arrival, epoch: int) -> None:
@@ -301,6 +327,7 @@ class CopyData:
         answer: object
         if arrival.item is None:
             answer = tuple(self.items)
+            self.process.cluster.checkers.has_read(self.process, call)
             self.process.handle(CallRead(call.client, call.number))
         else:
             change = (len(self.items), arrival.item)
@@ -318,10 +345,11 @@ class CopyData:
         self, arrival: Arrival, epoch: int, seq: int, answer: object, since: float
     ) -> None:
         machine, now = self.process.machine, self.process.own_now()
-        if machine.may_release(epoch, seq, now, is_read=arrival.item is None):
+        is_read = arrival.item is None
+        if machine.may_release(epoch, seq, now, is_read=is_read):
             self.process.cluster.checkers.acknowledges(self.process, epoch)
             length = answer if isinstance(answer, int) else len(answer)  # type: ignore[arg-type]
-            self.process.cluster.checkers.releases(self.process, seq, length)
+            self.process.cluster.checkers.releases(self.process, seq, length, is_read=is_read)
             self._end(arrival, "answered", answer)
         elif not machine.may_serve_again(epoch) or now - since > machine.lease_duration_s:
             self._end(arrival, "withheld", None)
@@ -329,7 +357,9 @@ class CopyData:
             self._later(0.003, lambda: self._await_release(arrival, epoch, seq, answer, since))
 
     def _end(self, arrival: Arrival, outcome: str, answer: object) -> None:
-        self.calls.popleft()
         self.world.at(self.world.delay_s(), lambda: arrival.reply(outcome, answer))
+        if not (self.calls and self.calls[0] is arrival):
+            return
+        self.calls.popleft()
         if self.calls:
             self._later(0.0005, self._admit)

@@ -12,7 +12,6 @@ from tests.simulation.hub_life import HubLife
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import CLIENTS, HEAD, World
 
-FAULT_EVERY_S = 0.75
 NODES_MIN = 3
 NODES_MAX = 5
 
@@ -33,17 +32,26 @@ class Faults:
             return
         strike = self.world.chance.choices(*zip(*self._kinds(), strict=True))[0]
         strike()
-        self.world.at(self.world.chance.uniform(0.2, 1.8) * FAULT_EVERY_S, self.keep_striking)
+        self.world.at(
+            self.world.chance.uniform(0.2, 1.8) * self.scenario.fault_every_s, self.keep_striking
+        )
 
     def _kinds(self) -> list[tuple[Callable[[], None], int]]:
-        return [
+        of_copies = [
             (self.kill_process, 5),
             (self.pause_process, 5),
             (self.kill_node, 2),
             (self.vanish_node, 1),
             (self.pause_node, 2),
-            (self.slander_node, 2),
             (self.join_node, 2),
+        ]
+        if self.scenario.has_state:
+            of_copies += [(self.cut_copies, 4), (self.break_link, 2)]
+        if self.scenario.is_head_spared:
+            return [*of_copies, (self.kill_process, 8), (self.break_link, 6)]
+        return [
+            *of_copies,
+            (self.slander_node, 2),
             (self.cut_link, 7),
             (self.kill_hub, 6),
             (self.pause_hub, 3),
@@ -55,12 +63,10 @@ class Faults:
             (self.black_out, 1),
             (self.start_job, 1),
             (self.cluster.end_jobs, 1),
-            *([(self.cut_copies, 4), (self.break_link, 2)] if self._has_state else []),
         ]
 
-    @property
-    def _has_state(self) -> bool:
-        return any(plan.state is not State.NONE for plan in self.scenario.plans)
+    def _lasts_s(self, least_s: float, most_s: float) -> float:
+        return self.world.chance.uniform(least_s, most_s) * self.scenario.fault_length
 
     # --- copies -------------------------------------------------------------------------------
 
@@ -81,7 +87,7 @@ class Faults:
         """SIGSTOP, and SIGCONT some time later."""
         process = self._process()
         if process is not None and not process.is_paused:
-            for_s = self.world.chance.uniform(0.1, 9.0)
+            for_s = self._lasts_s(0.1, 9.0)
             self.world.note("fault: pause", process.replica, f"for {for_s:.1f} s")
             process.is_paused = True
             process.faulted_at = self.world.now + for_s
@@ -115,7 +121,7 @@ class Faults:
         """SIGSTOP of everything on a node."""
         node = self._node()
         if node is not None and not node.is_paused:
-            for_s = self.world.chance.uniform(0.2, 8.0)
+            for_s = self._lasts_s(0.2, 8.0)
             self.world.note("fault: node", node.name, f"stands still for {for_s:.1f} s")
             node.is_paused = True
             for process in self.cluster.on(node):
@@ -165,7 +171,7 @@ class Faults:
         if len(names) < NODES_MIN:
             return
         here, there = self.world.chance.sample(names, 2)
-        for_s = self.world.chance.uniform(0.1, 6.0)
+        for_s = self._lasts_s(0.1, 6.0)
         self.world.note("fault: cut", here, "from", there, f"for {for_s:.1f} s")
         ways = [(here, there), (there, here)]
         for one, other in ways if self.world.likely(0.7) else ways[:1]:

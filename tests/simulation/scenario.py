@@ -33,10 +33,23 @@ PLAIN_PLANS = (
 
 @dataclass(frozen=True)
 class Scenario:
-    """The settings of the hub, and the children that are wanted from the first to the last second."""
+    """The settings of the hub, and the children that are wanted from the first to the last second.
+
+    `fault_length` stretches or shrinks pauses, and cuts between copies. `copy_delay_max_s` is how long a message between copies usually takes at most. Where the head
+    `is_head_spared`, faults strike copies only, so that there are far more failovers.
+    """
 
     settings: HubSettings = PLAIN_SETTINGS
     plans: tuple[ChildPlan, ...] = PLAIN_PLANS
+    fault_every_s: float = 0.75
+    fault_length: float = 1.0
+    copy_delay_max_s: float = 0.003
+    is_head_spared: bool = False
+
+    @property
+    def has_state(self) -> bool:
+        """Are there children whose state is replicated?"""
+        return any(plan.state is not State.NONE for plan in self.plans)
 
     def plan(self, child_id: str) -> ChildPlan:
         """A child of the scenario, or one that comes and goes."""
@@ -75,7 +88,18 @@ def scenario(seed: int) -> Scenario:
     return Scenario(settings, tuple(plans))
 
 
-def _with_state(chance: random.Random) -> Scenario:
+def rough(seed: int) -> Scenario:
+    """Children with state whose copies are never left alone: where planted bugs show soonest."""
+    return replace(
+        _with_state(random.Random(f"rough {seed}"), acks_active=1.0),
+        fault_every_s=0.25,
+        fault_length=0.25,
+        copy_delay_max_s=0.15,
+        is_head_spared=True,
+    )
+
+
+def _with_state(chance: random.Random, acks_active: float = 0.3) -> Scenario:
     settings = replace(
         PLAIN_SETTINGS,
         replicas_starting_max=chance.choice([2, 16]),
@@ -91,7 +115,14 @@ def _with_state(chance: random.Random) -> Scenario:
             start_grace_s=3.0,
         ),
     ]
-    if chance.random() < 0.3:
+    if chance.random() < acks_active:
         acks = ChildPlan(ChildId("u"), factor=2, state=State.SNAPSHOT, acks=Acks.ACTIVE)
         plans.append(replace(acks, max_lag_writes=5, start_grace_s=3.0))
-    return Scenario(settings, tuple(plans))
+    return Scenario(
+        settings,
+        tuple(plans),
+        chance.choice([0.75, 0.4]),
+        chance.choice([1.0, 0.25]),
+        chance.choice([0.003, 0.15]),
+        is_head_spared=chance.random() < 0.4,
+    )

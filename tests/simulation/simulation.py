@@ -40,7 +40,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.scenario = self.circumstances or scenario(self.seed)
         settings = self.scenario.settings
-        self.world = World(self.seed, settings.clock_drift_max)
+        self.world = World(self.seed, settings.clock_drift_max, self.scenario.copy_delay_max_s)
         self.cluster = Cluster(self.world, settings)
         self.store = Store()
         truth = Ledger(settings.tombstones_max, settings.answers_max)

@@ -36,6 +36,7 @@ class World:
 
     seed: int
     drift_max: float
+    copy_delay_max_s: float = 0.003
     now: float = 0.0
     chance: random.Random = field(init=False)
     totals: Counter[str] = field(default_factory=Counter)
@@ -110,6 +111,12 @@ class World:
         if self.likely(0.01):
             return self.chance.uniform(0.01, 0.6)
         return self.chance.uniform(0.0001, 0.003)
+
+    def copy_delay_s(self) -> float:
+        """The same, for a message from one copy to another."""
+        if self.likely(0.01):
+            return self.chance.uniform(0.01, 0.6)
+        return self.chance.uniform(0.0001, 0.003 if self.calm else self.copy_delay_max_s)
 
     def carry(self, here: str, there: str, deliver: Callable[[], None]) -> bool:
         """Send a message: once, twice or never. Over a cut it is lost, or comes when least wanted.
