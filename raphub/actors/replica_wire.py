@@ -29,7 +29,7 @@ from raphub.core.messages import (
     Ticked,
 )
 from raphub.core.model import Address, ReplicaId
-from raphub.core.shipments import Acked, Began, EpochOver, Pulse, Ship, Snapshot, Standing
+from raphub.core.shipments import Acked, EpochOver, Pulse, Ship, Snapshot, Standing
 
 TICKS_PER_RENEWAL = 5
 
@@ -70,8 +70,7 @@ class ReplicaWire:
             return
         if isinstance(message, Snapshot):
             message = replace(message, answers=Outside(pack(message.answers)))
-        # Which call begins is wanted only if this process ends in it: the kernel tells it then.
-        connection.send(message, more=isinstance(message, Began))
+        connection.send(message)
 
     def dial_peer(self, peer: ReplicaId, address: Address) -> None:
         """Connect to another copy; an event says what came of it."""

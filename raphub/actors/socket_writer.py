@@ -16,7 +16,6 @@ from types import TracebackType
 
 from raphub.actors.frames import Piece
 
-_MORE = getattr(socket, "MSG_MORE", 0)
 _PIECES_MAX = 1024
 """So many pieces Linux takes in one call (IOV_MAX)."""
 _TURN_BYTES = 256 * 1024
@@ -51,12 +50,8 @@ class SocketWriter:
         """So many bytes wait here for the kernel to take them."""
         return self._unsent_bytes
 
-    def write(self, data: bytes, *, more: bool = False) -> None:
-        """Write the data after all that was written before: now, or as soon as there is room.
-
-        With `more`, the kernel may keep it until more is written, for 200 ms at most; it sends what
-        it has when this process ends.
-        """
+    def write(self, data: bytes) -> None:
+        """Write the data after all that was written before: now, or as soon as there is room."""
         with self._whole_or_failed:
             if self._is_stopped:
                 return
@@ -64,7 +59,7 @@ class SocketWriter:
                 self._queue.append(iter((data,)))
                 self._unsent_bytes += len(data)
                 return
-            sent = self._send(data, _MORE if more else 0)
+            sent = self._send(data)
             if sent < len(data):
                 self._next.append(memoryview(data)[sent:])
                 self._unsent_bytes = len(data) - sent
@@ -106,10 +101,10 @@ class SocketWriter:
 
     # --- with the lock held -------------------------------------------------------------------
 
-    def _send(self, data: bytes, flags: int) -> int:
+    def _send(self, data: bytes) -> int:
         """Hand the kernel what it takes; how much it took."""
         try:
-            return self._socket.send(data, socket.MSG_NOSIGNAL | flags)
+            return self._socket.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
 

@@ -152,14 +152,13 @@ class Connection(asyncio.BufferedProtocol):
         """So many bytes of what was sent wait for the kernel to take them. From any thread."""
         return 0 if self._writer is None else self._writer.unsent_bytes
 
-    def send(self, message: object, *, more: bool = False) -> None:
+    def send(self, message: object) -> None:
         """Send a message after those sent before, from any thread, without ever waiting.
 
         It is written at once if nothing waits. On a closed connection it is lost, as it might be
         on an open one. The data of an `Outside` in it must stay unchanged while `unsent_bytes` is
         not 0. Raises `TooLargeError` for what is above the limits of the wire, and `TypeError` for
-        what does not travel; the connection is none the worse for it. `more` says that another
-        message follows soon, so that the other end need not be woken for this one.
+        what does not travel; the connection is none the worse for it.
         """
         writer = self._writer
         if writer is None or not self._is_proved or self._is_closing:
@@ -168,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
         if buffers:
             writer.write_pieces(*self._frames.frames(head, buffers))
         else:
-            writer.write(self._frames.frame(head), more=more)
+            writer.write(self._frames.frame(head))
 
     def close(self, reason: Exception | None = None) -> None:
         """End the connection at once, from any thread; the receiver is told on the loop."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raphub.core.dedup import AnswerBounds, AnswerTable, Verdict
-from raphub.core.log import Write, Position
+from raphub.core.log import Position, Write
 
 
 def entry(seq: int, client: str, number: int, settled_below: int = 1, size: int = 1) -> Write:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raphub.core.log import START, Write, Log, Position
+from raphub.core.log import START, Log, Position, Write
 
 
 def entry(epoch: int, seq: int, size: int = 10) -> Write:
