@@ -13,7 +13,8 @@ JOB = """
 import ray, raphub
 ray.init(runtime_env={"working_dir": "."}, log_to_driver=False)
 from only_here import Greeter
-hub = raphub.Hub.start(raphub.HubConfig(hub_id="job"))
+roles = raphub.Replication(state="none")
+hub = raphub.Hub.start(raphub.HubConfig(hub_id="job", redundancy=roles))
 print(hub.start_child(raphub.ChildSpec(child_id="greeter", cls=Greeter)).result(60))
 """
 MODULE = """
