@@ -154,12 +154,12 @@ class CopyData:
 
     def die(self) -> None:
         """The process ends, and with it its links and calls."""
+        if self.is_calling:
+            self.process.cluster.checkers.dies_in(self.process, self.calls[0].call)
         for link in (*self.dialled.values(), *self.accepted.values()):
             if self.process.node.has_kernel:
                 link.is_ended = True
                 link.close()
-        if self.is_calling:
-            self.process.cluster.checkers.dies_in(self.process, self.calls[0].call)
         calls, self.calls = self.calls, deque()
         for arrival in calls:
             self.world.at(self.world.delay_s(), lambda a=arrival: a.reply("died", None))  # type: ignore[misc]

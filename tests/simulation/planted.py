@@ -1,7 +1,7 @@
 """How is a planted bug hunted?
 
 A mutant is one mistake that is easily made, planted into the real machines for the length of a
-test. It must be caught by a law that it breaks, within a bounded number of seeds.
+test. It must be caught by a law that it breaks, within a bounded number of storms.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def hunt(
     plant: Plant,
     laws: set[str],
-    seeds: Iterable[int],
+    storms: Iterable[Simulation],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Plant the bug, and run seeds until one of its laws is broken."""
+    """Plant the bug, and let storms pass until one of its laws is broken."""
     plant(monkeypatch)
-    for seed in seeds:
+    for storm in storms:
         try:
-            Simulation(seed).run()
+            storm.run()
         except LawBrokenError as caught:
             with capsys.disabled():
-                print(f"\n{plant.__name__}: law {caught.law}, seed {seed}: {caught}"[:160])
+                print(f"\n{plant.__name__}: law {caught.law}, seed {storm.seed}: {caught}"[:160])
             by_right_law = caught.law in laws
             assert by_right_law, f"caught by the wrong law: {caught}"  # noqa: PT017 - one seed of many
             return
-    pytest.fail(f"survived all seeds: {plant.__doc__}")
+    pytest.fail(f"survived all storms: {plant.__doc__}")

@@ -117,7 +117,8 @@ def _with_state(chance: random.Random, acks_active: float = 0.3) -> Scenario:
     ]
     if chance.random() < acks_active:
         acks = ChildPlan(ChildId("u"), factor=2, state=State.SNAPSHOT, acks=Acks.ACTIVE)
-        plans.append(replace(acks, max_lag_writes=5, start_grace_s=3.0))
+        lag = chance.choice([2, 5])
+        plans.append(replace(acks, max_lag_writes=lag, start_grace_s=3.0))
     return Scenario(
         settings,
         tuple(plans),
