@@ -217,6 +217,7 @@ class Checkers:
                     "2", f"{child_id} is taken for lost, and {process.replica} lives"
                 )
         self.world.totals["losses"] += 1
+        self.deaths = {key: count for key, count in self.deaths.items() if key[0] != child_id}
 
     def _check_demoted(self, old: Process, epoch: int) -> None:
         """An active that can be reached has acknowledged before another one follows (law 10)."""
@@ -424,6 +425,9 @@ class Checkers:
         """The copy dies while a call runs in it, and the others have heard all that it said."""
         replication = process.machine.replication
         if replication is None or replication.shipping is None or not process.node.has_kernel:
+            return
+        child = self.truth.children.get(process.plan.child_id)
+        if child is None or not child.is_open:
             return
         shipping = replication.shipping
         told = [shipping.followers.get(replica) for replica in shipping.awaited()]
