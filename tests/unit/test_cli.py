@@ -22,7 +22,7 @@ Options:
   --help       Show this message and exit.
 
 Commands:
-  demo    Kill what serves, under load and beside plain Ray, and measure.
+  demo    Kill what serves, while it is written to and beside plain Ray,...
   status  Show a hub: its children, who serves and where, and its nodes.
   stop    Stop a hub: every child of it, every copy, and the hub itself.
 
