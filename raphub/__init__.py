@@ -127,7 +127,11 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names (PE
     """Import a public name at its first use and keep it."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'raphub' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    home = importlib.import_module(_HOME_OF[name])
+    if home.__name__ == "raphub.replicated":
+        # Python has just put the module in the place of its decorator, which has the same name.
+        globals()["replicated"] = home.replicated
+    value = getattr(home, name)
     globals()[name] = value
     return value
 
