@@ -50,6 +50,7 @@ class Following:
     heard_at: float = NEVER
     pulsed_at: float = NEVER
     running: Began | None = None
+    heard_order: int = 0
     suspects: dict[tuple[str, int], int] = field(default_factory=dict)
     is_built: bool = False
     is_matched: bool = False
@@ -71,7 +72,7 @@ class Following:
     def receive(self, peer: ReplicaId, message: FromActive) -> list[ReplicaAction]:
         """Take in a message of the active of an epoch that is not over."""
         if message.epoch > self.epoch:
-            self.epoch, self.heard_tail = message.epoch, 0
+            self.epoch, self.heard_tail, self.heard_order = message.epoch, 0, 0
             self.doubt()
         self.active = peer
         match message:
@@ -84,8 +85,9 @@ class Following:
                 return self._install(message)
             case Beat():
                 return self._hear(message)
-            case Began():
-                self.running = message
+            case Began(order=order):
+                if order >= self.heard_order:
+                    self.running, self.heard_order = message, order
                 return []
             case _:
                 assert_never(message)

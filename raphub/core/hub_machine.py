@@ -426,7 +426,7 @@ class HubMachine:
             self.state.touch(child.plan.child_id)
         has_turn = self.state.starting_count < self.settings.replicas_starting_max
         is_left = seen.is_inherited and not seen.is_starting and seen.phase is Phase.STARTING
-        if is_left and has_turn:
+        if is_left and has_turn and not child.is_lost:
             # The hub actor that started it ended before it had the object built. One that has no
             # turn now reports again.
             replica = replica_id(child.plan.child_id, number)
@@ -484,8 +484,7 @@ class HubMachine:
         else:
             settle_roles(self.state, child, now)
             if find_loss(self.state, child, now):
-                for number in list(child.replicas) if not child.is_lost else ():
-                    retire(self.state, child, number)
+                self._lose(child, now)
             settle_copies(self.state, child, now)
             settle_roles(self.state, child, now)
             settle_set(self.state, child, now)
@@ -497,6 +496,14 @@ class HubMachine:
         elif present != self.published.get(child_id):
             self.published[child_id] = present
             self.state.publish(child_id)
+
+    def _lose(self, child: Child, now: float) -> None:
+        """Make room: a lost child's copies wait for a state that never comes, others are retired."""
+        for placed, seen in list(self.state.copies(child, now)):
+            if child.is_lost:
+                self.state.end_starting(seen)
+            else:
+                retire(self.state, child, placed.number)
 
     def _wake_for_silence(self, child: Child, now: float) -> None:
         """Look at the child again when a copy may have become silent, or silence believable."""

@@ -67,12 +67,16 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The active enters this call now; `deaths` copies have died in it before."""
+    """The active enters this call now; `deaths` copies have died in it before.
+
+    `order` counts the calls that it has entered in its epoch, for one may come late.
+    """
 
     epoch: int
     client: str
     number: int
     deaths: int
+    order: int = 0
 
 
 FromActive = Follow | Ship | Snapshot | Beat | Began

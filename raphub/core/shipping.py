@@ -103,6 +103,7 @@ class Shipping:
     slow_after_s: float
     suspects: dict[tuple[str, int], int] = field(default_factory=dict)
     running: Began | None = None
+    entered_count: int = 0
     followers: dict[ReplicaId, Follower] = field(default_factory=dict)
     joining: set[ReplicaId] = field(default_factory=set)
     wanted: tuple[ReplicaId, ...] | None = None
@@ -139,7 +140,8 @@ class Shipping:
     def began(self, client: str, number: int) -> list[ReplicaAction]:
         """Tell the others which call is being entered, in case that it kills this copy."""
         deaths = self.suspects.get((client, number), 0)
-        self.running = Began(self.epoch, client, number, deaths)
+        self.entered_count += 1
+        self.running = Began(self.epoch, client, number, deaths, self.entered_count)
         return [
             SendToPeer(follower.replica, self.running)
             for follower in self.followers.values()

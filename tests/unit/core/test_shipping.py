@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from raphub.core.holding import Holding, StateBounds
@@ -291,8 +293,8 @@ def test_a_pulse_is_answered_with_how_far_everything_is() -> None:
 def test_every_passive_is_told_of_the_call_that_runs_also_one_that_connects_later() -> None:
     shipping = fed(ME, TWO)
     shipping.suspects["w", 7] = 1
-    began = Began(2, "w", 7, 1)
-    assert to_peer(shipping.began("w", 7)) == [began]
+    began = Began(2, "w", 7, 1, 2)
+    assert to_peer(shipping.began("w", 7)) == [replace(began, order=1)]
     shipping.closed(TWO, 1.0)
     assert to_peer(shipping.began("w", 7)) == []
     assert to_peer(shipping.connected(TWO)) == [Follow(2, BASE, (("w", 7, 1),)), began]
