@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from raphub.core.log import Write
@@ -251,6 +251,8 @@ class CopyData:
         if not self.process.is_alive:
             self.world.at(self.world.delay_s(), lambda: arrival.reply("died", None))
             return
+        # The same may arrive twice, and each time is one of its own.
+        arrival = replace(arrival)
         if arrival.item is None and self.world.likely(0.5):
             self._read_beside(arrival)
             return
