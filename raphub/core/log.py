@@ -8,7 +8,6 @@ another copy can be brought up to date with them; what is older is in the state 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,8 +122,3 @@ class Log:
         self.floor = floor
         self.entries.clear()
         self.size = 0
-
-
-def size_of(entries: Iterable[Write]) -> int:
-    """The bytes of all of them."""
-    return sum(entry.size for entry in entries)

@@ -211,3 +211,10 @@ def test_the_story_is_told_as_before(
     if request.config.getoption("--rewrite"):
         path.write_text(text)
     assert path.read_text() == text
+
+
+def test_the_architecture_tells_these_stories() -> None:
+    architecture = (HERE.parents[2] / "ARCHITECTURE.md").read_text()
+    for path in sorted(HERE.glob("*.txt")):
+        _, _, story = path.read_text().partition("\n\n")
+        assert story in architecture, f"{path.name} is told otherwise there"

@@ -246,3 +246,12 @@ def test_a_call_that_has_come_to_its_end_is_not_suspected() -> None:
     hear(following, Began(1, "w", 3, 0))
     hear(following, ship(1, Position(1, 1), (1, 2)))
     assert following.running == Began(1, "w", 3, 0)
+
+
+def test_a_late_word_of_which_call_began_is_known_to_be_late() -> None:
+    following = in_step()
+    hear(following, Began(1, "w", 2, 0, order=2))
+    hear(following, Began(1, "w", 1, 0, order=1))
+    assert following.running == Began(1, "w", 2, 0, order=2)
+    hear(following, Began(2, "w", 1, 0, order=1), HEIR)
+    assert following.running == Began(2, "w", 1, 0, order=1)
