@@ -181,7 +181,7 @@ class HubMachine:
                     seen.is_inherited = True
                     self.state.trust.expect(placed.node_id)
                     seen.was_active = placed.number == child.active
-                else:
+                elif not child.is_lost:
                     self.state.begin_starting(seen)
                     self.state.do(StartReplica(replica, placed.node_id, child.plan))
             self.state.touch(child_id)

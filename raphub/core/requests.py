@@ -161,7 +161,7 @@ class Requests:
         """A copy did not come up. True if that ends the start of its child, which is removed."""
         child_id = child.plan.child_id
         key = self.first_starts.get(child_id)
-        if key is None or child.is_open:
+        if key is None or child.is_open or child.is_lost:
             return False
         deaths = self.state.crashes_of(child_id).count
         if failure is not Failure.CONSTRUCTOR and deaths < FIRST_DEATHS_MAX:

@@ -11,6 +11,7 @@ from raphub.core.log import START, Position
 from raphub.core.messages import (
     ChildrenRequested,
     Diverged,
+    Failure,
     FromReplica,
     HubAction,
     HubEvent,
@@ -19,6 +20,7 @@ from raphub.core.messages import (
     ProcessGone,
     Record,
     Recovered,
+    ReplicaFailed,
     ReplicaLocated,
     ReplicaMessage,
     Report,
@@ -66,14 +68,14 @@ PLAN = ChildPlan(CHILD, factor=3, state=State.SNAPSHOT, start_grace_s=10.0)
 class Hub:
     """A hub with four nodes. Its copies say what the story has them say."""
 
-    def __init__(self, plan: ChildPlan = PLAN, settings: HubSettings | None = None) -> None:
+    def __init__(self, plan: ChildPlan = PLAN, *others: ChildPlan) -> None:
         self.now = 0.0
         self.actions: list[HubAction] = []
-        self.machine = HubMachine(settings or HubSettings(), Ledger(), 1, 0.0)
+        self.machine = HubMachine(HubSettings(), Ledger(), 1, 0.0)
         nodes = tuple(Node(NodeId(f"n{n}"), f"n{n}", resources={"CPU": 8.0}) for n in range(4))
         self.nodes = nodes
         self.tell(NodesSeen(nodes), Recovered(), TermHeld(0.0))
-        self.tell(ChildrenRequested(RequestId("client", 1), (plan,)))
+        self.tell(ChildrenRequested(RequestId("client", 1), (plan, *others)))
 
     @property
     def child(self) -> object:
@@ -402,3 +404,14 @@ def test_slow_shipments_and_lost_writes_are_events() -> None:
     assert "1000 bytes took 1.5 s" in hub.notes("state_slow")[0].text
     hub.say(1, WritesLost(2, 3))
     assert "up to 3 answered writes" in hub.notes("writes_lost")[0].text
+
+
+def test_a_lost_child_is_not_removed_because_its_start_was_never_complete() -> None:
+    hub = Hub(PLAN, ChildPlan(ChildId("another one, which never comes up")))
+    hub.up(1, phase=Phase.BUILDING)
+    hub.serve(1)
+    hub.wait(11.0, 1)
+    hub.tell(ProcessGone(replica_id(CHILD, 1)))
+    for number in (2, 3):
+        hub.tell(ReplicaFailed(replica_id(CHILD, number), Failure.CONSTRUCTOR, "it raises"))
+    assert hub.health() is Health.LOST
