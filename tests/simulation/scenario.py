@@ -35,8 +35,9 @@ PLAIN_PLANS = (
 class Scenario:
     """The settings of the hub, and the children that are wanted from the first to the last second.
 
-    `fault_length` stretches or shrinks pauses, and cuts between copies. `copy_delay_max_s` is how long a message between copies usually takes at most. Where the head
-    `is_head_spared`, faults strike copies only, so that there are far more failovers.
+    `fault_length` stretches or shrinks pauses, and cuts between copies. `copy_delay_max_s` is how
+    long a message between copies usually takes at most. Where the head `is_head_spared`, faults
+    strike copies only, so that there are far more failovers.
     """
 
     settings: HubSettings = PLAIN_SETTINGS
