@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from raphub.call import Call as Call
     from raphub.context import Context as Context
     from raphub.context import current as current
+    from raphub.decorator import Local as Local
+    from raphub.decorator import Replicated as Replicated
+    from raphub.decorator import read_only as read_only
+    from raphub.decorator import replicated as replicated
     from raphub.errors import CallKilledReplica as CallKilledReplica
     from raphub.errors import CallOutcomeUnknown as CallOutcomeUnknown
     from raphub.errors import CallTimeout as CallTimeout
@@ -35,16 +39,12 @@ if TYPE_CHECKING:
     from raphub.errors import RaphubError as RaphubError
     from raphub.errors import ReplicaNotActive as ReplicaNotActive
     from raphub.errors import StateNotReplicable as StateNotReplicable
+    from raphub.gathering import results as results
+    from raphub.gathering import wait as wait
     from raphub.handle import ChildHandle as ChildHandle
     from raphub.hub import Hub as Hub
     from raphub.hub import default_hub as default_hub
     from raphub.hub import hubs as hubs
-    from raphub.replicated import Local as Local
-    from raphub.replicated import Replicated as Replicated
-    from raphub.replicated import read_only as read_only
-    from raphub.replicated import replicated as replicated
-    from raphub.results import results as results
-    from raphub.results import wait as wait
     from raphub.spec import ChildSpec as ChildSpec
     from raphub.spec import ConsistentHashing as ConsistentHashing
     from raphub.spec import Divergence as Divergence
@@ -68,6 +68,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "raphub.call": ("Call",),
     "raphub.context": ("Context", "current"),
+    "raphub.decorator": ("Local", "Replicated", "read_only", "replicated"),
     "raphub.errors": (
         "CallKilledReplica",
         "CallOutcomeUnknown",
@@ -92,10 +93,9 @@ _HOMES = {
         "ReplicaNotActive",
         "StateNotReplicable",
     ),
+    "raphub.gathering": ("results", "wait"),
     "raphub.handle": ("ChildHandle",),
     "raphub.hub": ("Hub", "default_hub", "hubs"),
-    "raphub.replicated": ("Local", "Replicated", "read_only", "replicated"),
-    "raphub.results": ("results", "wait"),
     "raphub.spec": (
         "ChildSpec",
         "ConsistentHashing",
@@ -127,11 +127,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names (PE
     """Import a public name at its first use and keep it."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'raphub' has no attribute {name!r}")
-    home = importlib.import_module(_HOME_OF[name])
-    if home.__name__ == "raphub.replicated":
-        # Python has just put the module in the place of its decorator, which has the same name.
-        globals()["replicated"] = home.replicated
-    value = getattr(home, name)
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
 

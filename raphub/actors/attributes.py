@@ -19,7 +19,7 @@ ABSENT: Any = object()
 HEAP_TYPE = 1 << 9
 """Python's flag of a class that is not built in: a class statement has made it, or nearly so."""
 
-_MARK = ("raphub.replicated", "LocalMark")
+_MARK = ("raphub.decorator", "LocalMark")
 _WORD = re.compile(r"\bLocal\b(?=\s*(?:\[|$))")
 _QUOTES = ("'", '"')
 

@@ -49,6 +49,7 @@ class RunningNode:
     """One Ray node: the process that owns it, and what that one says of it once it runs."""
 
     host: subprocess.Popen[bytes]
+    log: Path
     namespace: str | None
     node_id: str = ""
     address: str = ""
@@ -316,7 +317,8 @@ class LocalCluster:
             asked["gcs_address"] = self.address
         within = [] if namespace is None else ["ip", "netns", "exec", namespace]
         host = [sys.executable, "-c", _RUN_HOST, _IMPORT_ROOT, json.dumps(asked), str(os.getpid())]
-        with (folder / "hosts.log").open("ab") as log:
+        told = folder / f"host-{self._spawned}.log"
+        with told.open("wb") as log:
             process = subprocess.Popen(
                 [*within, *host],
                 stdin=subprocess.PIPE,
@@ -325,7 +327,7 @@ class LocalCluster:
                 # Ctrl-C in the owner's terminal is for the owner, who then ends the nodes.
                 start_new_session=True,
             )
-        return RunningNode(process, namespace)
+        return RunningNode(process, told, namespace)
 
     def _await_node(self, node: RunningNode) -> None:
         stdout = node.host.stdout
@@ -333,13 +335,10 @@ class LocalCluster:
         ready, _, _ = select.select([stdout], [], [], START_TIMEOUT_S)
         line = stdout.readline() if ready else b""
         if not line:
-            raise RuntimeError(f"a Ray node did not start:\n{self._log()[-2000:]}")
+            raise RuntimeError(f"a Ray node did not start:\n{node.log.read_text(errors='replace')}")
         told = json.loads(line)
         node.node_id, node.address = told["node_id"], told["address"]
         node.raylet_pid = told["raylet_pid"]
-
-    def _log(self) -> str:
-        return (self._require_folder() / "hosts.log").read_text(errors="replace")
 
     def _end(self, node: RunningNode) -> None:
         """Have the node's processes ended by their owner, which reaps them and ends itself."""

@@ -208,8 +208,8 @@ def test_reads_may_go_to_a_passive(hub: raphub.Hub) -> None:
     active = keeper.status().active
     assert active is not None
     asked = keeper.where.options(read_from="passive", max_lag_writes=0)
-    seen = {asked.remote().result(LIMIT_S)[0] for _ in range(20)}
-    assert seen - {active.replica_id}
+    # It answers once it has heard what the active holds.
+    assert any(asked.remote().result(LIMIT_S)[0] != active.replica_id for _ in range(5000))
     assert keeper.get.options(read_from="any").remote().result(LIMIT_S) == 1
 
 

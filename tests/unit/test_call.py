@@ -28,9 +28,9 @@ from raphub.errors import (
     ChildNotFound,
     NoActiveReplica,
 )
+from raphub.gathering import results, wait
 from raphub.lookout import AsyncLookout, Lookout
 from raphub.registry_view import RegistryView
-from raphub.results import results, wait
 from raphub.sent import LOOK_AGAIN_S, UNREACHABLE_PATIENCE_S, Sent, Settled
 from tests.unit.fake_ray import LIMIT_S, UNREACHABLE, Copy, Ray, Ref, Told
 

@@ -9,8 +9,8 @@ import pytest
 
 from raphub.child_plan import read_only_methods, refuse_streamed_writes
 from raphub.core.model import State
+from raphub.decorator import read_only
 from raphub.errors import StateNotReplicable
-from raphub.replicated import read_only
 
 
 class Base:

@@ -29,7 +29,7 @@ from raphub.errors import (
     InvalidSetting,
     NotEnoughInSync,
 )
-from raphub.results import results
+from raphub.gathering import results
 from raphub.sent import LOOK_AGAIN_S, UNREACHABLE_PATIENCE_S
 from tests.unit.fake_ray import LIMIT_S, UNREACHABLE, Clock, Copy, Ray, Told, replicated
 
