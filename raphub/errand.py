@@ -152,7 +152,8 @@ class Errand:
 
     def transmit(self, remote: Any, header: Header, attempt: Attempt) -> None:  # noqa: ANN401 - Ray's
         """Leave this process. The one place where calls do; raises what hinders it."""
-        ref = remote.remote(header.line(), *self._args, **self._kwargs)
+        packed, apart = header.packed_with(self._args, self._kwargs)
+        ref = remote.remote(packed, *apart, **self._kwargs)
         self.sent = Sent(ref, attempt)
 
     def _resend(self, sent: Sent, deaths: int = 0) -> None:

@@ -81,7 +81,7 @@ class Sent:
             return Outcome.UNREACHABLE
         except Exception as error:  # noqa: BLE001 - an answer that cannot be read here
             return Settled(error=error)
-        match answer:
+        match calling.read_answer(answer):
             case calling.Raised(data, story):
                 return Settled(error=revived(data, story, copy=self.attempt.replica))
             case calling.Refused(reason):
@@ -89,8 +89,8 @@ class Sent:
                 return Outcome.REFUSED
             case calling.Withheld():
                 return Outcome.WITHHELD
-            case _:
-                return Settled(answer)
+            case content:
+                return Settled(content)
 
     def leave_open(self, outcome: Outcome) -> None:
         """It ended so, and what follows depends on news that has not come yet."""

@@ -186,7 +186,8 @@ class Stream:
         remote = known.handles[replica].stream.options(
             num_returns="streaming", _generator_backpressure_num_objects=AHEAD_MAX
         )
-        self._refs = remote.remote(header.line(), *self._args, **self._kwargs)
+        packed, apart = header.packed_with(self._args, self._kwargs)
+        self._refs = remote.remote(packed, *apart, **self._kwargs)
         self._attempt = Attempt(replica, known.view.epoch)
         return True
 

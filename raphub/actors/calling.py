@@ -1,13 +1,16 @@
 """What travels between a caller and a copy with each call?
 
-It crosses Ray on every call, so it is made of what Ray packs cheapest: the header is one line of
-text, and an answer is the method's result itself, with nothing around it. Whatever is not an
-answer is told by a class of this module, which no method returns.
+It crosses Ray on every call, and Ray's cost grows with the number of values more than with their
+size. So the header and plain arguments are one bytes value, and so is a plain answer; anything else
+is Ray's to carry. Whatever is not an answer is told by a class of this module, which no method
+returns.
 """
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 ANY_ROLE = -1
 """In place of an epoch: run the call whatever role the copy has."""
@@ -15,11 +18,17 @@ ANY_ROLE = -1
 ANY_LAG = -1
 """In place of a bound: as many missing writes as the child allows."""
 
-_SEPARATOR = "\n"
+PLAIN_LENGTH_MAX = 4096
+"""Longer text and bytes go as values of their own: Ray does not copy them once more."""
+
+_PLAIN = frozenset((int, float, bool, type(None)))
+_LONG = frozenset((str, bytes))
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """One attempt of a call. See `core.replication.Call` for what its numbers mean.
 
     A call with `is_map` carries one list of argument tuples, and is answered by a `Mapped`.
@@ -36,29 +45,43 @@ class Header:
     is_map: bool = False
     max_lag_writes: int = ANY_LAG
 
-    def line(self) -> str:
-        """As one text."""
-        flags = 2 * self.is_retry + self.is_map
-        return (
-            f"{self.client}\n{self.number}\n{self.epoch}\n{self.method}\n{self.settled_below}"
-            f"\n{self.after}\n{flags}\n{self.max_lag_writes}"
-        )
+    def packed_with(self, args: Args, kwargs: Kwargs) -> tuple[bytes, Args]:
+        """The header as bytes, and the positional arguments that have to follow it apart."""
+        if not kwargs and all(map(_is_plain, args)):
+            return pickle.dumps((*self, args)), ()
+        return pickle.dumps((*self, None)), args
 
 
-def read_header(line: str) -> Header:
-    """What `Header.line` put together."""
-    client, number, epoch, method, settled_below, after, flags, lag = line.split(_SEPARATOR)
-    return Header(
-        client,
-        int(number),
-        int(epoch),
-        method,
-        int(settled_below),
-        int(after),
-        is_retry=flags in "23",
-        is_map=flags in "13",
-        max_lag_writes=int(lag),
-    )
+def read_call(packed: bytes, args: Args) -> tuple[Header, Args]:
+    """The header and the positional arguments that `Header.packed_with` took apart."""
+    *header, plain = pickle.loads(packed)  # noqa: S301 - whoever may call it may run code in it
+    return Header(*header), args if plain is None else plain
+
+
+def pack_answer(answer: object) -> object:
+    """What a copy hands to Ray as an answer. Bytes are always something packed."""
+    if _is_plain(answer):
+        return pickle.dumps(answer)
+    return Unpacked(answer) if type(answer) is bytes else answer
+
+
+def read_answer(answer: object) -> object:
+    """The answer that `pack_answer` made something of."""
+    if type(answer) is bytes:
+        return pickle.loads(answer)  # noqa: S301 - the copy packed it
+    return answer.content if type(answer) is Unpacked else answer
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    return kind in _PLAIN or (kind in _LONG and len(value) <= PLAIN_LENGTH_MAX)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """Bytes that are an answer as they are."""
+
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)

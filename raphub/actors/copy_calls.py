@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raphub import context
 from raphub.actors import calling
-from raphub.actors.calling import Header, read_header
+from raphub.actors.calling import Args, Header, Kwargs, read_call
 from raphub.actors.clock import now_s
 from raphub.actors.exceptions import portable
 from raphub.actors.replicated_object import ReplicatedObject, stored
@@ -18,25 +18,22 @@ from raphub.core.replication import Admission, Call
 from raphub.errors import StateNotReplicable
 
 if TYPE_CHECKING:
-    from raphub.actors.replica_actor import ReplicaActor
+    from raphub.actors.replica_host import ReplicaHost
 
 ADMISSION_WAIT_S = 1.0
 """How long a call waits at a copy that is about to serve, before its caller is told to look again."""
-
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
 
 
 class CopyCalls:
     """The calls of one copy."""
 
-    def __init__(self, actor: ReplicaActor) -> None:
+    def __init__(self, host: ReplicaHost) -> None:
         """Nothing runs yet."""
-        self._actor = actor
+        self._host = host
 
-    def serve(self, line: str, args: Args, kwargs: Kwargs) -> object:
+    def serve(self, packed: bytes, args: Args, kwargs: Kwargs) -> object:
         """Run one call, if this copy may."""
-        header, target = read_header(line), self._actor.object
+        (header, args), target = read_call(packed, args), self._host.object
         if header.epoch == calling.ANY_ROLE:
             return self._anyhow(header, args, kwargs)
         is_read = header.method in target.read_only
@@ -55,9 +52,9 @@ class CopyCalls:
                 return self._read(target, header, args, kwargs, epoch)
             return self._write(target, header, args, kwargs, epoch)
 
-    def read(self, line: str, args: Args, kwargs: Kwargs) -> object:
+    def read(self, packed: bytes, args: Args, kwargs: Kwargs) -> object:
         """Run a read beside others: on a passive within its bound, or on the active."""
-        header, target = read_header(line), self._actor.object
+        (header, args), target = read_call(packed, args), self._host.object
         if header.method not in target.read_only:
             return calling.Refused("not_read_only")
         if self._may_read(header):
@@ -71,9 +68,9 @@ class CopyCalls:
             seq = self._seq()
         return self._released(epoch, seq, answer, is_read=True)
 
-    def stream(self, line: str, args: Args, kwargs: Kwargs) -> Iterator[object]:
+    def stream(self, packed: bytes, args: Args, kwargs: Kwargs) -> Iterator[object]:
         """Run a generator that only reads; writes may go on between two of its items."""
-        header, target = read_header(line), self._actor.object
+        (header, args), target = read_call(packed, args), self._host.object
         epoch = -1
         if header.method not in target.read_only:
             yield calling.Refused("not_read_only")
@@ -102,7 +99,7 @@ class CopyCalls:
 
     def _anyhow(self, header: Header, args: Args, kwargs: Kwargs) -> object:
         """Run it whatever the role: where nothing is replicated, or nothing is changed."""
-        target = self._actor.object
+        target = self._host.object
         if not isinstance(target, ReplicatedObject):
             with target.gate.alone():
                 return _plain(target, header, args, kwargs)
@@ -114,26 +111,26 @@ class CopyCalls:
     def _read(
         self, target: ReplicatedObject, header: Header, args: Args, kwargs: Kwargs, epoch: int
     ) -> object:
-        self._actor.handle(CallBegan(header.client, header.number))
+        self._host.handle(CallBegan(header.client, header.number))
         with target.gate.among_readers():
             answer = target.answer(header.method, args, kwargs, is_map=header.is_map)
             seq = self._seq()
-        self._actor.handle(CallRead(header.client, header.number))
+        self._host.handle(CallRead(header.client, header.number))
         return self._released(epoch, seq, answer, is_read=True)
 
     def _write(
         self, target: ReplicatedObject, header: Header, args: Args, kwargs: Kwargs, epoch: int
     ) -> object:
-        actor = self._actor
+        host = self._host
         with target.gate.alone():
-            actor.handle(CallBegan(header.client, header.number))
+            host.handle(CallBegan(header.client, header.number))
             try:
                 written = target.write(header, args, kwargs)
             except StateNotReplicable as error:
                 # Its state cannot be shipped: a copy that has the state before this call goes on.
-                actor.handle(StateBroken(str(error)))
+                host.handle(StateBroken(str(error)))
                 return portable(error)
-            actor.handle(
+            host.handle(
                 CallWrote(
                     epoch,
                     header.client,
@@ -161,7 +158,7 @@ class CopyCalls:
             is_retry=header.is_retry,
             is_read=is_read,
         )
-        machine, changed = self._actor.machine, self._actor.changed
+        machine, changed = self._host.machine, self._host.changed
         with changed:
             verdict, kept = machine.admit_call(call, now_s())
             if verdict is Admission.WAIT:
@@ -173,24 +170,24 @@ class CopyCalls:
 
     def _may_read(self, header: Header) -> bool:
         lag = None if header.max_lag_writes == calling.ANY_LAG else header.max_lag_writes
-        with self._actor.changed:
-            return self._actor.machine.may_read(now_s(), lag)
+        with self._host.changed:
+            return self._host.machine.may_read(now_s(), lag)
 
     def _seq(self) -> int:
         """How many writes what was just seen reflects."""
-        replication = self._actor.machine.replication
+        replication = self._host.machine.replication
         return 0 if replication is None else replication.holding.log.tail.seq
 
     def _released(self, epoch: int, seq: int, answer: object, *, is_read: bool = False) -> object:
         """Give the answer once it is safe. A lapsed lease may be renewed, a new epoch ends it."""
-        actor, machine = self._actor, self._actor.machine
-        with actor.changed:
+        host, machine = self._host, self._host.machine
+        with host.changed:
             gives_up_at = 0.0
             while not machine.may_release(epoch, seq, now := now_s(), is_read=is_read):
-                gives_up_at = gives_up_at or now + actor.orders.lease_duration_s
+                gives_up_at = gives_up_at or now + host.orders.lease_duration_s
                 if now >= gives_up_at or not machine.may_serve_again(epoch):
                     return calling.Withheld("not all copies in sync have it, or the lease is over")
-                actor.changed.wait(gives_up_at - now)
+                host.changed.wait(gives_up_at - now)
         return answer
 
 

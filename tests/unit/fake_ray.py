@@ -66,7 +66,7 @@ class Copy:
 
     def __init__(self, *contents: object) -> None:
         self.sent: list[Ref] = []
-        self.lines: list[str] = []
+        self.lines: list[bytes] = []
         self.methods: list[str] = []
         self.is_asked = asyncio.Event()
         self._contents = list(contents)
@@ -79,7 +79,7 @@ class Copy:
     def read(self) -> SimpleNamespace:
         return SimpleNamespace(remote=lambda *args: self.remote(*args, method="read"))
 
-    def remote(self, header: str, *args: object, method: str = "serve") -> Ref:
+    def remote(self, header: bytes, *args: object, method: str = "serve") -> Ref:
         if any(callable(arg) for arg in args):
             raise TypeError("cannot pickle it")
         ref = Ref()

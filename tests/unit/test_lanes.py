@@ -17,7 +17,7 @@ from raphub import call as call_module
 from raphub import context
 from raphub import lanes as lanes_module
 from raphub import sent as sent_module
-from raphub.actors.calling import Header, Raised, Refused, Withheld, read_header
+from raphub.actors.calling import Header, Raised, Refused, Withheld, read_call
 from raphub.call import Call
 from raphub.call_options import CallOptions
 from raphub.core.model import Health
@@ -54,7 +54,7 @@ def called(view: Told, method: str = "add", *args: object, **options: Any) -> Ca
 
 
 def headers(copy: Copy) -> list[Header]:
-    return [read_header(line) for line in copy.lines]
+    return [read_call(line, ())[0] for line in copy.lines]
 
 
 def numbers(copy: Copy) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raphub.actors.calling import Mapped, Raised, read_header
+from raphub.actors.calling import Mapped, Raised, read_call
 from raphub.call import Call
 from raphub.call_options import CallOptions
 from raphub.errors import InvalidSetting
@@ -64,8 +64,8 @@ def test_results_come_in_order_and_batches_have_the_size_that_was_asked_for(
 ) -> None:
     assert list(over(view, range(7), 3)) == [0, 2, 4, 6, 8, 10, 12]
     assert copy.batches == [[0, 1, 2], [3, 4, 5], [6]]
-    assert all(read_header(line).is_map for line in copy.lines)
-    assert [read_header(line).number for line in copy.lines] == [1, 2, 3]
+    assert all(read_call(line, ())[0].is_map for line in copy.lines)
+    assert [read_call(line, ())[0].number for line in copy.lines] == [1, 2, 3]
 
 
 def test_a_tuple_is_one_argument(view: Told, copy: Doubling) -> None:

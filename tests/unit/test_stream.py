@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from raphub import stream as stream_module
-from raphub.actors.calling import Header, Raised, Refused, Withheld, read_header
+from raphub.actors.calling import Header, Raised, Refused, Withheld, read_call
 from raphub.call_options import CallOptions
 from raphub.errors import CallOutcomeUnknown, CallTimeout, ChildNotFound, InvalidSetting
 from raphub.stream import Stream
@@ -32,7 +32,7 @@ class Streams(Copy):
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._begin))
 
     def _begin(self, header: str, *args: object) -> Refs:
-        self.headers.append(read_header(header))
+        self.headers.append(read_call(header, ())[0])
         return Refs(self._streams.pop(0))
 
 
