@@ -62,6 +62,7 @@ class CopyCalls:
                 return _plain(target, header, args, kwargs)
         verdict, _, epoch = self._admit(header, is_read=True)
         if verdict is not Admission.SERVE:
+            self._host.hurry()
             return calling.Refused("lags")
         with target.gate.among_readers():
             answer = _plain(target, header, args, kwargs)
@@ -187,7 +188,7 @@ class CopyCalls:
                 gives_up_at = gives_up_at or now + host.orders.lease_duration_s
                 if now >= gives_up_at or not machine.may_serve_again(epoch):
                     return calling.Withheld("not all copies in sync have it, or the lease is over")
-                host.changed.wait(gives_up_at - now)
+                host.wait_for_news(gives_up_at - now)
         return answer
 
 

@@ -29,7 +29,9 @@ from raphub.core.messages import (
     AbandonCallback,
     Applied,
     Apply,
+    ApplyDue,
     ApplyFailed,
+    ApplySoon,
     BuildBegan,
     BuildRaised,
     Built,
@@ -52,9 +54,17 @@ from raphub.core.messages import (
 from raphub.core.model import Role, State
 from raphub.errors import StateNotReplicable
 
+READ_SLICE_S = 0.05
+"""So long is read for other copies' words before the machine is asked again."""
+OTHERS_READ_S = 0.002
+"""So long is waited for another thread that reads them."""
+
+APPLY_PACE_S = 0.02
+"""A passive takes in what came meanwhile together: so often, or when somebody waits for it."""
+
 STORY_CHARS_MAX = 20_000
 
-StateJob = Apply | Install | TakeSnapshot
+StateJob = ApplySoon | Apply | Install | TakeSnapshot
 
 
 class ReplicaHost:
@@ -72,6 +82,7 @@ class ReplicaHost:
         self._is_built = threading.Event()
         self._callbacks: queue.SimpleQueue[CallBack] = queue.SimpleQueue()
         self._jobs: queue.SimpleQueue[StateJob] = queue.SimpleQueue()
+        self._hurries = threading.Event()
         self._calls = CopyCalls(self)
         self._wire = ReplicaWire(self.handle, orders)
         context.enter(self.where)
@@ -138,8 +149,28 @@ class ReplicaHost:
             actions = self.machine.handle(event, now_s())
             for action in actions:
                 self._do(action)
+            if self.machine.role is Role.ACTIVE and not self._hurries.is_set():
+                self.hurry()
             if actions:
                 self.changed.notify_all()
+                self._wire.peers.interrupt()
+
+    def hurry(self) -> None:
+        """Somebody waits for the object to be as new as it can."""
+        self._hurries.set()
+
+    def wait_for_news(self, limit_s: float) -> None:
+        """Wait so many seconds for anything that may have changed the machine; inside `changed`.
+
+        What a write waits for is said by another copy, and read on this thread.
+        """
+        self.changed.release()
+        try:
+            was_read = self._wire.peers.read(min(limit_s, READ_SLICE_S))
+        finally:
+            self.changed.acquire()
+        if not was_read:
+            self.changed.wait(min(limit_s, OTHERS_READ_S))
 
     def _do(self, action: ReplicaAction) -> None:
         match action:
@@ -149,8 +180,11 @@ class ReplicaHost:
                 self._wire.send_to_hub(self.machine.term, message)
             case CallBack():
                 self._callbacks.put(action)
-            case Apply() | Install() | TakeSnapshot():
+            case ApplySoon() | Apply():
                 self._jobs.put(action)
+            case Install() | TakeSnapshot():
+                self._jobs.put(action)
+                self.hurry()
             case DialPeer(peer, address):
                 self._wire.dial_peer(peer, address)
             case HangUpPeer(peer):
@@ -194,6 +228,11 @@ class ReplicaHost:
 
     def _do_job(self, target: ReplicatedObject, job: StateJob) -> None:
         match job:
+            case ApplySoon():
+                if self.machine.role is not Role.ACTIVE:
+                    self._hurries.clear()
+                    self._hurries.wait(APPLY_PACE_S)
+                self.handle(ApplyDue())
             case Apply(writes):
                 target.apply(writes)
                 self.handle(Applied(writes[-1].position))

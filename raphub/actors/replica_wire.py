@@ -1,7 +1,7 @@
 """How does a copy talk to hub actors and to the other copies of its child?
 
-One thread with one asyncio loop listens, dials and hears; what it hears goes to the machine at
-once. Everybody else may send from any thread.
+One thread with one asyncio loop listens, dials and hears hub actors; what other copies say is read by
+whichever thread waits for it. What is heard goes to the machine at once. Any thread may send.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import replace
 from threading import Thread
 from typing import Any, cast
 
-from raphub.actors.encoding import Outside, pack, unpack
+from raphub.actors.encoding import Outside, pack, pack_apart, unpack
+from raphub.actors.peer_reader import PeerReader
 from raphub.actors.replica_orders import ReplicaOrders, wire_identity
 from raphub.actors.replicated_object import kept
 from raphub.actors.wire import Connection, RefusedError, UnreachableError, dial, listen
@@ -29,7 +30,7 @@ from raphub.core.messages import (
     Ticked,
 )
 from raphub.core.model import Address, ReplicaId
-from raphub.core.shipments import Acked, EpochOver, Pulse, Ship, Snapshot, Standing
+from raphub.core.shipments import Acked, Began, EpochOver, Pulse, Ship, Snapshot, Standing
 
 TICKS_PER_RENEWAL = 5
 
@@ -45,6 +46,9 @@ class ReplicaWire:
         self._callers: dict[Connection, ReplicaId] = {}
         self._answering: dict[ReplicaId, Connection] = {}
         self._dialled: dict[ReplicaId, Connection] = {}
+        self.peers = PeerReader()
+        self._common: Ship | Began | None = None
+        self._common_packed: tuple[bytes, list[memoryview]] = (b"", [])
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         started: queue.SimpleQueue[tuple[str, int] | BaseException] = queue.SimpleQueue()
@@ -70,7 +74,13 @@ class ReplicaWire:
             return
         if isinstance(message, Snapshot):
             message = replace(message, answers=Outside(pack(message.answers)))
-        connection.send(message)
+        if isinstance(message, Ship | Began):
+            # The same for all passives. Sent under the machine's lock, so by one thread at a time.
+            if message is not self._common:
+                self._common, self._common_packed = message, pack_apart(message)
+            connection.send_packed(*self._common_packed)
+        else:
+            connection.send(message)
 
     def dial_peer(self, peer: ReplicaId, address: Address) -> None:
         """Connect to another copy; an event says what came of it."""
@@ -141,6 +151,7 @@ class ReplicaWire:
         self._dialled[peer] = connection
         if old is not None:
             old.close()
+        self._loop.call_soon(self.peers.take, connection)
         connection.send(PeerConnected(ReplicaId(self._orders.replica_id)))
         self._handle(PeerConnected(peer))
 
@@ -172,6 +183,7 @@ class ReplicaWire:
             case PeerConnected(peer):
                 self._callers[connection] = peer
                 self._answering[peer] = connection
+                self._loop.call_soon(self.peers.take, connection)
             case Snapshot() if caller is not None:
                 self._handle(
                     FromPeer(

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from raphub.actors.frames import Piece
 
+_NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 _PIECES_MAX = 1024
 """So many pieces Linux takes in one call (IOV_MAX)."""
 _TURN_BYTES = 256 * 1024
@@ -104,7 +105,7 @@ class SocketWriter:
     def _send(self, data: bytes) -> int:
         """Hand the kernel what it takes; how much it took."""
         try:
-            return self._socket.send(data, socket.MSG_NOSIGNAL)
+            return self._socket.send(data, _NO_SIGNAL)
         except BlockingIOError:
             return 0
 
@@ -119,7 +120,7 @@ class SocketWriter:
                 self._next.append(piece)
                 size += len(piece)
         try:
-            sent = self._socket.sendmsg(self._next, (), socket.MSG_NOSIGNAL)
+            sent = self._socket.sendmsg(self._next, (), _NO_SIGNAL)
         except BlockingIOError:
             return
         self._unsent_bytes -= sent

@@ -17,6 +17,7 @@ import secrets
 import socket
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Protocol
 
 from raphub.actors.encoding import BadBytesError, pack_apart
@@ -66,7 +67,7 @@ class Connection(asyncio.BufferedProtocol):
     """One end of the wire. `is_dialer` tells which; the listener speaks first.
 
     `send`, `close` and `unsent_bytes` may be used from any thread; the receiver is told on the
-    loop's.
+    loop's, or on the thread that reads instead of it.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self._nonce = b""
         self._is_proved = False
         self._is_closing = False
+        self._read_elsewhere: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
@@ -137,7 +139,11 @@ class Connection(asyncio.BufferedProtocol):
         """Tell the receiver, if it knows the connection at all."""
         _open_connections.discard(self)
         self._is_closing = True
-        self._reader.close()
+        if self._read_elsewhere is None:
+            self._reader.close()
+        else:
+            with contextlib.suppress(OSError):
+                self._read_elsewhere.shutdown(socket.SHUT_RDWR)
         if self._writer is not None:
             self._writer.close()
         self._disprove(UnreachableError(f"closed before it was proved: {exc}"))
@@ -160,10 +166,13 @@ class Connection(asyncio.BufferedProtocol):
         not 0. Raises `TooLargeError` for what is above the limits of the wire, and `TypeError` for
         what does not travel; the connection is none the worse for it.
         """
+        self.send_packed(*pack_apart(message))
+
+    def send_packed(self, head: bytes, buffers: Sequence[memoryview]) -> None:
+        """Send what `encoding.pack_apart` made of a message, as `send` does."""
         writer = self._writer
         if writer is None or not self._is_proved or self._is_closing:
             return
-        head, buffers = pack_apart(message)
         if buffers:
             writer.write_pieces(*self._frames.frames(head, buffers))
         else:
@@ -180,6 +189,18 @@ class Connection(asyncio.BufferedProtocol):
             with contextlib.suppress(RuntimeError):  # The loop is closed, and this with it.
                 self._loop.call_soon_threadsafe(self._abort, reason)
 
+    def read_elsewhere(self) -> socket.socket | None:
+        """Leave the reading to whoever asks, on another thread; None if the connection is over.
+
+        It lays what the socket has into `get_buffer`, says so with `buffer_updated`, and closes the
+        socket and the connection when nothing more comes. On the loop, and not while that reads.
+        """
+        if self._is_closing or self._transport is None:
+            return None
+        self._transport.pause_reading()
+        self._read_elsewhere = self._transport.get_extra_info("socket").dup()
+        return self._read_elsewhere
+
     def close_unproved(self) -> None:
         """The handshake has taken too long: whoever it is has no more time."""
         if not self.proved.done():
@@ -194,6 +215,8 @@ class Connection(asyncio.BufferedProtocol):
         self._writer = self._transport = None
         if writer is not None:
             writer.close_in_fork()
+        if self._read_elsewhere is not None:
+            self._read_elsewhere.close()
         raw = None if transport is None else transport.get_extra_info("socket")
         if raw is not None and raw.fileno() >= 0:
             os.dup2(null, raw.fileno(), inheritable=False)

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from raphub.core.holding import Holding
 from raphub.core.log import Position, Write
-from raphub.core.messages import Apply, Install, ReplicaAction, SendToPeer
+from raphub.core.messages import Apply, ApplySoon, Install, ReplicaAction, SendToPeer
 from raphub.core.model import ReplicaId
 from raphub.core.shipments import (
     Acked,
@@ -41,6 +41,7 @@ class Following:
     `is_matched` says that what this copy holds is known to be a part of the active's history;
     `told_epoch` is in which epoch it last said what it holds. `entered` are the calls that its own
     object still runs, from when this copy was the active: while there are any, it promises nothing.
+    `is_due` says that `ApplyDue` will come.
     """
 
     holding: Holding
@@ -56,6 +57,7 @@ class Following:
     is_matched: bool = False
     told_epoch: int = 0
     entered: set[tuple[str, int]] = field(default_factory=set)
+    is_due: bool = False
     owes: set[str] = field(default_factory=set)
 
     def may_read(self, now: float, max_lag_writes: int | None) -> bool:
@@ -127,6 +129,15 @@ class Following:
             return actions
         self.pulsed_at = now
         return [*actions, self._to_active(Pulse(self.epoch, now))]
+
+    def due(self) -> list[ReplicaAction]:
+        """Hand the committed writes to the object."""
+        self.is_due = False
+        holding = self.holding
+        if holding.is_installing or not holding.has_state:
+            return []
+        entries = holding.order(holding.committed)
+        return [Apply(entries)] if entries else []
 
     def applied(self, position: Position) -> list[ReplicaAction]:
         """The object has taken in everything up to here."""
@@ -221,12 +232,13 @@ class Following:
         self.holding.committed = max(self.holding.committed, committed)
 
     def _advance(self) -> list[ReplicaAction]:
-        """Hand the committed writes to the object."""
+        """Committed writes are for the object, which takes in several at a time."""
         holding = self.holding
-        if holding.is_installing or not holding.has_state:
+        is_new = holding.ordered.seq < min(holding.committed, holding.log.tail.seq)
+        if self.is_due or not is_new or holding.is_installing or not holding.has_state:
             return []
-        entries = holding.order(holding.committed)
-        return [Apply(entries)] if entries else []
+        self.is_due = True
+        return [ApplySoon()]
 
     def _pay(self) -> list[ReplicaAction]:
         """Say what is owed to the active, unless the object is too far behind, or runs a call."""

@@ -505,6 +505,11 @@ class CallRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyDue:
+    """The moment that `ApplySoon` spoke of has come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The user's object has taken in every write up to `position`."""
 
@@ -555,6 +560,7 @@ ReplicaEvent = (
     | CallBegan
     | CallWrote
     | CallRead
+    | ApplyDue
     | Applied
     | Installed
     | ApplyFailed
@@ -612,6 +618,11 @@ class SendToPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplySoon:
+    """Feed `ApplyDue` in a moment, or at once if somebody waits for the object to be new."""
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """Have the user's object take in these writes, in order; `Applied` follows."""
 
@@ -641,6 +652,7 @@ ReplicaAction = (
     | DialPeer
     | HangUpPeer
     | SendToPeer
+    | ApplySoon
     | Apply
     | Install
     | TakeSnapshot

@@ -15,6 +15,7 @@ from raphub.core.log import START
 from raphub.core.messages import (
     AbandonCallback,
     Applied,
+    ApplyDue,
     ApplyFailed,
     BuildBegan,
     BuildFailed,
@@ -175,6 +176,10 @@ class ReplicaMachine:
 
     def _decide(self, event: ReplicaEvent, now: float) -> list[ReplicaAction]:  # noqa: C901, PLR0911, PLR0912 - one case an event is the clearest
         match event:
+            case CallBegan() | CallWrote() | CallRead():
+                return self._follow_call(event, now)
+            case FromPeer(peer, message):
+                return self._hear_peer(peer, message, now)
             case Ticked():
                 return self._tick(now)
             case FromHub(term, message):
@@ -201,12 +206,10 @@ class ReplicaMachine:
                 return [self._report()]
             case CallbackReturned():
                 return self._end_callback(event, now)
-            case FromPeer(peer, message):
-                return self._hear_peer(peer, message, now)
             case PeerConnected() | PeerClosed() | SnapshotTaken():
                 return self._ship(event, now)
-            case CallBegan() | CallWrote() | CallRead():
-                return self._follow_call(event, now)
+            case ApplyDue():
+                return [] if self.replication is None else self.replication.apply_due()
             case Applied() | Installed():
                 return self._take_in(event, now)
             case ApplyFailed(reason):

@@ -226,6 +226,11 @@ class Replication:
 
     # --- the object's part --------------------------------------------------------------------
 
+    def apply_due(self) -> list[ReplicaAction]:
+        """The object is to take in what is committed; an active's has taken in everything."""
+        self.following.is_due = False
+        return self.following.due() if self.shipping is None else []
+
     def applied(self, position: Position) -> list[ReplicaAction]:
         """The object has taken in everything up to here."""
         if self.shipping is None:

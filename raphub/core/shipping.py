@@ -109,6 +109,7 @@ class Shipping:
     wanted: tuple[ReplicaId, ...] | None = None
     asked_at: float = NEVER
     slow_at: float = NEVER
+    last_ship: Ship | None = None
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -365,7 +366,16 @@ class Shipping:
             follower.waits_since = now
 
     def _shipment(self, previous: Position, entries: tuple[Write, ...]) -> Ship:
-        return Ship(self.epoch, previous, entries, self.holding.committed)
+        """The shipment; the last one again if it is the same for another passive."""
+        last, committed = self.last_ship, self.holding.committed
+        if (
+            last is not None
+            and (last.previous, last.committed) == (previous, committed)
+            and last.entries == entries
+        ):
+            return last
+        self.last_ship = Ship(self.epoch, previous, entries, committed)
+        return self.last_ship
 
     def _take_ack(self, follower: Follower, tail: Position, now: float) -> list[ReplicaAction]:
         """The passive holds everything up to `tail`, if that is in this history."""

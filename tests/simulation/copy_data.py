@@ -16,6 +16,8 @@ from raphub.core.log import Write
 from raphub.core.messages import (
     Applied,
     Apply,
+    ApplyDue,
+    ApplySoon,
     CallBegan,
     CallRead,
     CallWrote,
@@ -148,6 +150,8 @@ class CopyData:
                     link.is_open = False
             case SendToPeer(peer, message):
                 self._send(peer, message)
+            case ApplySoon():
+                self._later(self.world.chance.choice((0.0, 0.001, 0.02, 0.1)), self._due)
             case Apply() | Install() | TakeSnapshot():
                 self.jobs.append(action)
                 self._work()
@@ -206,6 +210,9 @@ class CopyData:
             link.send(self, message)
 
     # --- the object ---------------------------------------------------------------------------
+
+    def _due(self) -> None:
+        self.process.handle(ApplyDue())
 
     def _work(self) -> None:
         """Take the next job, unless one is under way or a call has the object."""

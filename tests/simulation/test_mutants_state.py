@@ -88,13 +88,13 @@ def acknowledge_before_the_state_is_there(patch: pytest.MonkeyPatch) -> None:
 
 def apply_what_is_not_committed(patch: pytest.MonkeyPatch) -> None:
     """A passive applies writes as they come."""
-    right = Following._advance
+    right = Following.due
 
     def wrong(self: Following) -> list[Any]:
         self.holding.committed = max(self.holding.committed, self.holding.log.tail.seq)
         return right(self)
 
-    patch.setattr(Following, "_advance", wrong)
+    patch.setattr(Following, "due", wrong)
 
 
 def lose_the_answers_with_a_snapshot(patch: pytest.MonkeyPatch) -> None:

@@ -47,10 +47,15 @@ def test_others_are_left_to_ray(args: tuple[object, ...], kwargs: dict[str, obje
     assert read_call(packed, args) == (HEADER, args)
 
 
+LONG = b"x" * (PLAIN_LENGTH_MAX + 1)
+
+
 @pytest.mark.parametrize(
     "answer",
-    [None, 1, True, 2.5, "text", b"", b"bytes", b"x" * (PLAIN_LENGTH_MAX + 1), [b"x"], Level.HIGH]
-    + [Refused("stale"), bytearray(b"x")],
+    [
+        *(None, 1, True, 2.5, "text", b"", b"bytes", LONG),
+        *([b"x"], Level.HIGH, Refused("stale"), bytearray(b"x")),
+    ],
 )
 def test_an_answer_arrives_as_it_left(answer: object) -> None:
     arrived = read_answer(pack_answer(answer))

@@ -8,7 +8,7 @@ from raphub.core.dedup import TableKept
 from raphub.core.following import Following
 from raphub.core.holding import Holding, StateBounds
 from raphub.core.log import START, Position, Write
-from raphub.core.messages import Apply, Install, ReplicaAction, SendToPeer
+from raphub.core.messages import Apply, ApplySoon, Install, ReplicaAction, SendToPeer
 from raphub.core.model import ReplicaId
 from raphub.core.shipments import (
     Acked,
@@ -51,11 +51,14 @@ def in_step(**bounds: float) -> Following:
 
 
 def hear(following: Following, message: FromActive, peer: ReplicaId = ACTIVE) -> list[object]:
-    return told(following.receive(peer, message))
+    return told(following.receive(peer, message), following)
 
 
-def told(actions: list[ReplicaAction]) -> list[object]:
-    """What goes to the active, and what the object is to do."""
+def told(actions: list[ReplicaAction], following: Following | None = None) -> list[object]:
+    """What goes to the active, and what the object is to do, with nobody who waits between."""
+    if following is not None and ApplySoon() in actions:
+        at = actions.index(ApplySoon())
+        actions[at : at + 1] = following.due()
     return [action.message if isinstance(action, SendToPeer) else action for action in actions]
 
 
@@ -73,7 +76,7 @@ def test_a_snapshot_is_acknowledged_when_the_object_has_it_and_not_before() -> N
     assert hear(following, ship(1, Position(1, 7), (1, 8), committed=8)) == []
     assert following.applied(Position(1, 8)) == []
     assert following.installed(Position(1, 6)) == []
-    assert told(following.installed(Position(1, 7))) == [
+    assert told(following.installed(Position(1, 7)), following) == [
         Apply((write(1, 8),)),
         Acked(1, Position(1, 8)),
     ]
@@ -255,3 +258,13 @@ def test_a_late_word_of_which_call_began_is_known_to_be_late() -> None:
     assert following.running == Began(1, "w", 2, 0, order=2)
     hear(following, Began(2, "w", 1, 0, order=1), HEIR)
     assert following.running == Began(2, "w", 1, 0, order=1)
+
+
+def test_its_object_takes_in_several_writes_at_a_time() -> None:
+    following = in_step()
+    ships = [ship(1, Position(1, seq - 1), (1, seq), committed=seq - 1) for seq in range(1, 6)]
+    actions = [action for one in ships for action in following.receive(ACTIVE, one)]
+    assert [action for action in actions if not isinstance(action, SendToPeer)] == [ApplySoon()]
+    assert following.due() == [Apply(tuple(write(1, seq) for seq in range(1, 5)))]
+    assert following.due() == []
+    assert following.receive(ACTIVE, Beat(1, 5, 5, 0.0)) == [ApplySoon()]
