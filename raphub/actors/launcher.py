@@ -86,7 +86,10 @@ class Launcher:
         self._locks: dict[ReplicaId, threading.Lock] = {}
         self._ending: set[ReplicaId] = set()
         remote: Any = ray.remote
-        self._actor_class = remote(concurrency_groups={"reads": READS_MAX})(ReplicaActor)
+        # Ray's own record of every call would cost a tenth of a call.
+        self._actor_class = remote(
+            concurrency_groups={"reads": READS_MAX}, enable_task_events=False
+        )(ReplicaActor)
         self._groups: dict[ReplicaId, PlacementGroup] = {}
         self.handles: dict[ReplicaId, Any] = {}
 

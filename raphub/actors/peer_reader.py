@@ -8,6 +8,7 @@ waits, a thread of its own reads. Everything else of a connection stays with its
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
 import threading
@@ -16,10 +17,13 @@ from collections import deque
 
 from raphub.actors.wire import Connection
 
+log = logging.getLogger("raphub")
+
 LEAVES_FOR_S = 0.02
 """So long after somebody has read, the thread leaves the reading to others."""
 LOOKS_AGAIN_S = 0.01
 SPINS_FOR_S = 80e-6
+"""An answer that comes within this time finds the thread that waits for it awake."""
 _EVENTS = select.POLLIN | select.POLLHUP | select.POLLERR
 
 NEVER = float("-inf")
@@ -108,24 +112,27 @@ class PeerReader:
                     self._woken.recv(4096)
 
     def _spin(self) -> list[tuple[int, int]]:
-        """An answer that comes at once is here sooner than a thread that sleeps would wake up."""
+        """Look again and again for a moment: to fall asleep and be woken takes as long."""
         ends_at = time.monotonic() + SPINS_FOR_S
         while not (ready := self._poll.poll(0)) and time.monotonic() < ends_at:
             pass
         return ready
 
     def _receive(self, descriptor: int) -> None:
+        """Take in what has come; a connection that has ended, or whose words cannot be, is over."""
         raw, connection = self._connections[descriptor]
         try:
             count = raw.recv_into(connection.get_buffer(-1))
+            if count:
+                connection.buffer_updated(count)
+                return
         except BlockingIOError:
             return
         except OSError:
-            count = 0
-        if count:
-            connection.buffer_updated(count)
-        else:
-            self._poll.unregister(descriptor)
-            del self._connections[descriptor]
-            raw.close()
-            connection.close()
+            pass
+        except Exception:
+            log.exception("a connection to another copy is closed, and dialled again")
+        self._poll.unregister(descriptor)
+        del self._connections[descriptor]
+        raw.close()
+        connection.close()

@@ -192,8 +192,10 @@ class ReplicaWire:
                     )
                 )
             case Ship() if caller is not None:
-                writes = tuple(kept(write) for write in message.entries)
-                self._handle(FromPeer(caller, replace(message, entries=writes)))
+                writes = tuple(map(kept, message.entries))
+                if writes != message.entries:
+                    message = replace(message, entries=writes)
+                self._handle(FromPeer(caller, message))
             case _ if caller is not None:
                 self._handle(FromPeer(caller, message))
             case _:
