@@ -252,10 +252,15 @@ class Checkers:
         It can if it knew of ready copies on no other one: law 14 speaks of most nodes.
         """
         was_deaf = self.world.now - self.world.hears_since < EXCUSED_FOR_S
+        life = self._life()
+        seen = {} if life is None or life.machine is None else life.machine.state.sightings
         known = {
             p.node.name
             for p in self.cluster.living()
-            if p.ready_at < self.world.deaf_since and self._is_counted(p)
+            if p.ready_at < self.world.deaf_since
+            and self._is_counted(p)
+            and p.replica in seen
+            and seen[p.replica].phase is Phase.READY
         }
         return was_deaf and known <= {process.node.name}
 
