@@ -12,9 +12,14 @@ from raphub.core.hub_state import HubState, is_led, is_role_taken
 from raphub.core.in_sync import is_in_sync
 from raphub.core.messages import StartReplica
 from raphub.core.model import Node, NodeId, Phase, Spread, replica_id
+from raphub.core.moves import destination, is_active_outgoing, is_outgoing
 from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
 from raphub.core.roles import retire
 from raphub.core.sightings import Sighting
+
+
+CALLERS_FOLLOW_S = 1.0
+"""So long after it has made way, a former active is there to tell its callers so."""
 
 
 def settle_copies(state: HubState, child: Child, now: float) -> None:
@@ -91,15 +96,31 @@ def _part_or_trim(state: HubState, child: Child, now: float) -> None:
         for placed, seen in counted
         if seen.is_ready and is_role_taken(child, placed, seen) and is_in_sync(child, placed.number)
     ]
-    surplus = len(settled) - max(1, state.wanted(child))
+    surplus = len(settled) - max(1, state.wanted(child)) - is_active_outgoing(state, child)
     if surplus <= 0 or not any(placed.number == child.active for placed, _ in settled):
         return
     on_node: dict[NodeId, int] = {}
     for placed, _ in settled:
         on_node[placed.node_id] = on_node.get(placed.node_id, 0) + 1
     for _ in range(surplus):
-        victims = [c for c in settled if c[0].number != child.active]
-        victim = max(victims, key=lambda c: (on_node[c[0].node_id] > 1, c[0].number))
+        victims = [
+            c
+            for c in settled
+            if c[0].number != child.active
+            or (not is_led(child) and is_outgoing(state, child, c[0]))
+        ]
+        lately = [c for c in victims if now - c[1].made_way_at < CALLERS_FOLLOW_S]
+        if lately:
+            state.wake_at(child.plan.child_id, lately[0][1].made_way_at + CALLERS_FOLLOW_S)
+            return
+        victim = max(
+            victims,
+            key=lambda c: (
+                is_outgoing(state, child, c[0]),
+                on_node[c[0].node_id] > 1,
+                c[0].number,
+            ),
+        )
         settled.remove(victim)
         on_node[victim[0].node_id] -= 1
         retire(state, child, victim[0].number)
@@ -108,15 +129,16 @@ def _part_or_trim(state: HubState, child: Child, now: float) -> None:
 def _place_missing(state: HubState, child: Child, now: float) -> None:
     child_id = child.plan.child_id
     counted = state.counted(child, now)
-    missing = state.wanted(child) - len(counted)
+    staying = [copy for copy in counted if not is_outgoing(state, child, copy[0])]
+    missing = state.wanted(child) - len(staying)
     is_parting = (
-        missing == 0 and is_colocated(counted) and all(seen.is_ready for _, seen in counted)
+        missing == 0 and is_colocated(staying) and all(seen.is_ready for _, seen in staying)
     )
     if missing > 0 or is_parting or is_colocated(counted) or _is_below_factor(child, counted):
         state.short.add(child_id)
     else:
         state.short.discard(child_id)
-    if child.given_up is not None:
+    if child.given_up is not None or state.ledger.is_paused:
         return
     for _ in range(max(missing, 1 if is_parting else 0)):
         retry_at = state.crashes_of(child_id).retry_at if child_id in state.crashes else now
@@ -141,7 +163,11 @@ def _best_node(state: HubState, child: Child, now: float, *, needs_free: bool) -
     taken: dict[NodeId, int] = {}
     for placed in child.replicas.values():
         taken[placed.node_id] = taken.get(placed.node_id, 0) + 1
-    nodes = state.usable_nodes(child)
+    asked = destination(state, child)
+    if asked is not None:
+        return state.nodes[asked]
+    leaving = {p.node_id for p in child.replicas.values() if is_outgoing(state, child, p)}
+    nodes = [node for node in state.usable_nodes(child) if node.node_id not in leaving]
     if needs_free or child.plan.spread is Spread.STRICT or child.plan.factor is None:
         nodes = [node for node in nodes if not taken.get(node.node_id)]
     label = child.plan.zone_label or ""

@@ -20,6 +20,7 @@ from raphub.core.messages import (
     CopiesFound,
     Dial,
     Diverged,
+    DrainRequested,
     Failure,
     Fenced,
     FromReplica,
@@ -27,8 +28,10 @@ from raphub.core.messages import (
     HubEvent,
     JobsEnded,
     LeaseGranted,
+    MigrationRequested,
     NodeRefused,
     NodesSeen,
+    PauseRequested,
     ProbeNode,
     ProcessGone,
     Recovered,
@@ -46,6 +49,7 @@ from raphub.core.messages import (
     SteppedDown,
     StopReplica,
     StopRequested,
+    SwitchoverRequested,
     TermHeld,
     Ticked,
     WireClosed,
@@ -63,6 +67,7 @@ from raphub.core.model import (
     replica_id,
     split_replica_id,
 )
+from raphub.core.moves import fail_destination, settle_moves
 from raphub.core.records import (
     AddressLearned,
     Child,
@@ -151,7 +156,14 @@ class HubMachine:
                 self._refuse_node(node_id, now)
             case JobsEnded(job_ids):
                 self.requests.end_jobs(job_ids)
-            case ChildrenRequested() | StopRequested():
+            case (
+                ChildrenRequested()
+                | StopRequested()
+                | SwitchoverRequested()
+                | MigrationRequested()
+                | DrainRequested()
+                | PauseRequested()
+            ):
                 self.requests.receive(event, now)
             case Recovered():
                 self._recover(now)
@@ -170,6 +182,7 @@ class HubMachine:
         self.state.leases.forget(now)
         self.state.forget_avoided(now)
         self.state.touch_due(now)
+        self.requests.pass_time(now)
 
     def _recover(self, now: float) -> None:
         """Take up what the journal says: find every copy, end what is out."""
@@ -290,6 +303,7 @@ class HubMachine:
             return
         self.state.note("replica_failed", reason, child.plan.child_id, number, node_id)
         count_crash(self.state, child, node_id, now)
+        fail_destination(self.state, child, node_id, reason)
         if not self.requests.fail_copy(child, failure, reason, node_id, now):
             retire(self.state, child, number)
             self.state.touch(child.plan.child_id)
@@ -482,6 +496,7 @@ class HubMachine:
         if child is None:
             self.state.forget_child(child_id)
         else:
+            settle_moves(self.state, child, now)
             settle_roles(self.state, child, now)
             if find_loss(self.state, child, now):
                 self._lose(child, now)

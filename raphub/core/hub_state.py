@@ -181,15 +181,23 @@ class HubState:
         return [copy for copy in self.copies(child, now) if self.is_counted(*copy, now)]
 
     def usable_nodes(self, child: Child) -> list[Node]:
-        """The nodes that could hold a copy of the child, free capacity aside."""
+        """The nodes that could get a copy of the child, free capacity aside."""
+        draining = self.ledger.draining
+        return [node for node in self._fit_nodes(child) if node.node_id not in draining]
+
+    def _fit_nodes(self, child: Child) -> list[Node]:
+        """Those, and the nodes that are being emptied."""
         selector = self.settings.label_selector
         return [n for n in self.nodes.values() if placement.is_usable(child.plan, n, selector)]
 
     def wanted(self, child: Child) -> int:
-        """How many copies the child should have on the nodes there are."""
-        usable = len(self.usable_nodes(child))
+        """How many copies the child should have on the nodes there are.
+
+        A node that is being emptied counts until it is: a copy there waits for room elsewhere.
+        """
         if child.plan.factor is None:
-            return max(1, usable)
+            return max(1, len(self.usable_nodes(child)))
+        usable = len(self._fit_nodes(child))
         if child.plan.spread is Spread.STRICT:
             return min(child.plan.factor, usable)
         return child.plan.factor if usable else 0

@@ -62,9 +62,13 @@ class TellPosition:
 
 @dataclass(frozen=True, slots=True)
 class StepDown:
-    """Stop serving in `epoch` and say so; counts for that epoch only."""
+    """Stop serving in `epoch` and say so; counts for that epoch only.
+
+    Calls that run are given `drain_s` seconds to come to their end; no other one begins.
+    """
 
     epoch: int
+    drain_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,42 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchoverRequested:
+    """A client asks that the child's copy on this node be its active; None: any other copy."""
+
+    request: RequestId
+    child_id: ChildId
+    node_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRequested:
+    """A client asks that the copy be replaced by one on this node; None: wherever it belongs."""
+
+    request: RequestId
+    replica: ReplicaId
+    node_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """A client asks that a node be emptied and stay so, or that it be used again."""
+
+    request: RequestId
+    node_id: NodeId
+    deadline_s: float = 60.0
+    is_undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """A client asks that the hub heal and move nothing by itself, or that it do so again."""
+
+    request: RequestId
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaLocated:
     """The replica's process listens at `address`."""
 
@@ -320,6 +360,10 @@ HubEvent = (
     | JobsEnded
     | ChildrenRequested
     | StopRequested
+    | SwitchoverRequested
+    | MigrationRequested
+    | DrainRequested
+    | PauseRequested
     | ReplicaLocated
     | ReplicaFailed
     | WireClosed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import assert_never
 
 from raphub.core.model import (
@@ -69,7 +70,27 @@ class StopAnswer:
     troubles: tuple[Trouble, ...] = ()
 
 
-Answer = StartAnswer | StopAnswer
+@dataclass(frozen=True, slots=True)
+class MoveAnswer:
+    """What became of a planned move. `left` are copies that are still where they were.
+
+    A trouble of kind "no_room" says that the hub goes on as soon as there is room.
+    """
+
+    left: tuple[ReplicaId, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+
+
+Answer = StartAnswer | StopAnswer | MoveAnswer
+
+
+class MoveKind(StrEnum):
+    """What is moved: the role of active, one copy, or all copies of a node."""
+
+    SWITCHOVER = "switchover"
+    MIGRATION = "migration"
+    DRAIN = "drain"
+
 
 # --- Facts ------------------------------------------------------------------------------------
 
@@ -173,6 +194,46 @@ class DataLost:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchWanted:
+    """This copy is to become the active; None: nobody is asked to any more."""
+
+    child_id: ChildId
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveWanted:
+    """The copy is to be replaced by one on this node; None: on whichever it belongs."""
+
+    child_id: ChildId
+    number: int
+    node_id: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDropped:
+    """The copy stays where it is."""
+
+    child_id: ChildId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainChanged:
+    """The node is to be emptied and gets no more copies, or it may hold copies again."""
+
+    node_id: NodeId
+    is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PauseChanged:
+    """The hub heals and moves nothing by itself, or does so again."""
+
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseReleased:
     """Whoever was promoted last is proved to serve no more: gone, or stepped down."""
 
@@ -187,6 +248,21 @@ class ReplicaForgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """What a request to move something waits for.
+
+    A switchover: that copy `number` of the child is its active. A migration: that copy `number` is
+    out. A drain, without a child: that no copy is on the node, for at most `deadline_s` seconds.
+    """
+
+    kind: MoveKind
+    child_id: ChildId | None = None
+    number: int = 0
+    node_id: NodeId | None = None
+    deadline_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RequestOpened:
     """A request runs; it is answered when its children have started, or its replicas are gone."""
 
@@ -196,6 +272,8 @@ class RequestOpened:
     troubles: tuple[Trouble, ...] = ()
     is_stop: bool = False
     rollback: bool = False
+    is_move: bool = False
+    move: Move | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +316,7 @@ class ChildKept:
     set_version: int = 0
     is_open: bool = False
     is_lost: bool = False
+    heir: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +351,11 @@ Fact = (
     | InSyncChanged
     | ChildOpened
     | DataLost
+    | SwitchWanted
+    | MoveWanted
+    | MoveDropped
+    | DrainChanged
+    | PauseChanged
     | LeaseReleased
     | ReplicaForgotten
     | RequestOpened
@@ -303,6 +387,9 @@ class Child:
     all and only what may hold a lease. `in_sync` are the numbers of the copies that hold every
     acknowledged write, of `set_version`, which grows with each change. Until the child `is_open`, no
     write is acknowledged and no state counts; once `is_lost`, there is none.
+
+    `heir` is the copy that is to become the active; `moves` are the copies that are to be replaced,
+    and by one on which node, if that was said.
     """
 
     plan: ChildPlan
@@ -316,7 +403,9 @@ class Child:
     set_version: int = 0
     is_open: bool = False
     is_lost: bool = False
+    heir: int | None = None
     replicas: dict[int, Placed] = field(default_factory=dict)
+    moves: dict[int, NodeId | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +427,8 @@ class OpenRequest:
     troubles: list[Trouble]
     is_stop: bool
     rollback: bool
+    is_move: bool = False
+    move: Move | None = None
     rolled_back: bool = False
 
 
@@ -357,6 +448,8 @@ class Ledger:
     number_floor: int = 0
     children: dict[ChildId, Child] = field(default_factory=dict)
     retired: dict[ReplicaId, Placed] = field(default_factory=dict)
+    draining: dict[NodeId, None] = field(default_factory=dict)
+    is_paused: bool = False
     tombs: dict[ChildId, Tomb] = field(default_factory=dict)
     requests: dict[tuple[str, int], OpenRequest] = field(default_factory=dict)
     answers: dict[tuple[str, int], Answer] = field(default_factory=dict)
@@ -406,6 +499,7 @@ class Ledger:
             case ReplicaPromoted(child_id, number, epoch, in_sync):
                 child = self.children[child_id]
                 child.active, child.epoch, child.holder = number, epoch, number
+                child.heir = None
                 self._change_set(child, in_sync)
             case InSyncChanged(child_id, in_sync):
                 if child_id in self.children:
@@ -417,15 +511,24 @@ class Ledger:
                 self._lose(child_id, restart_empty=restart_empty)
             case ReplicaRetired(child_id, number):
                 self._retire(child_id, number)
+            case SwitchWanted() | MoveWanted() | MoveDropped() | DrainChanged() | PauseChanged():
+                self._plan_move(fact)
             case LeaseReleased(child_id):
                 self._release(child_id)
             case ReplicaForgotten(replica):
                 self.retired.pop(replica, None)
                 for request in self.requests.values():
                     request.awaited.discard(replica)
-            case RequestOpened(request, child_ids, awaited, troubles, is_stop, rollback):
+            case RequestOpened(request, child_ids, awaited, troubles):
                 self.requests[request.key] = OpenRequest(
-                    request, child_ids, set(awaited), list(troubles), is_stop, rollback
+                    request,
+                    child_ids,
+                    set(awaited),
+                    list(troubles),
+                    fact.is_stop,
+                    fact.rollback,
+                    fact.is_move,
+                    fact.move,
                 )
             case RequestTroubled(request, trouble, awaited):
                 opened = self.requests[request.key]
@@ -455,6 +558,9 @@ class Ledger:
         """A short list of facts whose fold is this ledger: what a snapshot holds."""
         yield TermClaimed(self.term)
         yield FloorsRaised(self.epoch_floor, self.number_floor)
+        yield PauseChanged(self.is_paused)
+        for node_id in self.draining:
+            yield DrainChanged(node_id, is_draining=True)
         for child_id, tomb in self.tombs.items():
             yield TombKept(child_id, tomb.epoch, tomb.number, tomb.holder)
         for replica, placed in self.retired.items():
@@ -472,11 +578,14 @@ class Ledger:
                 child.set_version,
                 child.is_open,
                 child.is_lost,
+                child.heir,
             )
             for placed in child.replicas.values():
                 yield ReplicaPlaced(child.plan.child_id, placed.number, placed.node_id)
                 if placed.address is not None:
                     yield AddressLearned(child.plan.child_id, placed.number, placed.address)
+            for number, wanted in child.moves.items():
+                yield MoveWanted(child.plan.child_id, number, wanted)
         for opened in self.requests.values():
             yield RequestOpened(
                 opened.request,
@@ -485,6 +594,8 @@ class Ledger:
                 tuple(opened.troubles),
                 opened.is_stop,
                 opened.rollback,
+                opened.is_move,
+                opened.move,
             )
             if opened.rolled_back:
                 yield RequestRolledBack(opened.request, ())
@@ -501,10 +612,35 @@ class Ledger:
         if child is None or placed is None:
             return
         self.retired[replica_id(child_id, number)] = placed
+        child.moves.pop(number, None)
+        if child.heir == number:
+            child.heir = None
         if child.active == number:
             child.active = None
         if number in child.in_sync:
             self._change_set(child, tuple(n for n in child.in_sync if n != number))
+
+    def _plan_move(
+        self, fact: SwitchWanted | MoveWanted | MoveDropped | DrainChanged | PauseChanged
+    ) -> None:
+        match fact:
+            case SwitchWanted(child_id, number):
+                if child_id in self.children:
+                    self.children[child_id].heir = number
+            case MoveWanted(child_id, number, node_id):
+                if self.placed(child_id, number) is not None:
+                    self.children[child_id].moves[number] = node_id
+            case MoveDropped(child_id, number):
+                if child_id in self.children:
+                    self.children[child_id].moves.pop(number, None)
+            case DrainChanged(node_id, True):
+                self.draining[node_id] = None
+            case DrainChanged(node_id, _):
+                self.draining.pop(node_id, None)
+            case PauseChanged(is_paused):
+                self.is_paused = is_paused
+            case _:
+                assert_never(fact)
 
     def _change_set(self, child: Child, in_sync: tuple[int, ...]) -> None:
         child.in_sync = in_sync

@@ -89,7 +89,9 @@ class ReplicaMachine:
 
     `is_led` is False where all copies serve without a lease. `told` is the role that the user's
     object was last told; `refused_epoch` is the highest epoch in which this copy will not serve.
-    `left_over` is what an admission decided, to be done with the next event.
+    `left_over` is what an admission decided, to be done with the next event. `running` counts the
+    calls that were admitted and are not answered; while they end, until `leaves_at` at most, a copy
+    that was asked to step down admits no others.
     """
 
     replica: ReplicaId
@@ -113,6 +115,8 @@ class ReplicaMachine:
     is_built: bool = False
     replication: Replication | None = None
     left_over: list[ReplicaAction] = field(default_factory=list)
+    running: int = 0
+    leaves_at: float | None = None
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -146,7 +150,8 @@ class ReplicaMachine:
             return Admission.WAIT if self.role is None else Admission.NOT_ACTIVE
         if self.is_led and call_epoch < self.epoch:
             return Admission.STALE
-        return Admission.SERVE if self.may_serve(now) else Admission.WAIT
+        is_free = self.may_serve(now) and self.leaves_at is None
+        return Admission.SERVE if is_free else Admission.WAIT
 
     def admit_call(self, call: Call, now: float) -> tuple[Admission, Kept | None]:
         """The same, and what the state has to say; with the answer, if the call has one."""
@@ -223,7 +228,7 @@ class ReplicaMachine:
                 assert_never(event)
 
     def _tick(self, now: float) -> list[ReplicaAction]:
-        actions: list[ReplicaAction] = []
+        actions = self._leave(self.epoch, now) if self.leaves_at is not None else []
         if now - self.renewed_at >= self.lease_renewal_s:
             actions += self._beat(now)
         running = self.callback
@@ -243,8 +248,10 @@ class ReplicaMachine:
         match message:
             case TakeRole(role, epoch, roster):
                 return self._take_role(role, epoch, roster, now)
-            case StepDown(epoch):
-                return self._step_down(epoch, now)
+            case StepDown(epoch, drain_s):
+                if epoch == self.epoch and self.leaves_at is None:
+                    self.leaves_at = now + drain_s
+                return self._leave(epoch, now)
             case LeaseGranted(epoch, sent_at):
                 return self._take_lease(epoch, sent_at, now)
             case Fenced(epoch):
@@ -280,6 +287,8 @@ class ReplicaMachine:
     def _fence(self, epoch: int) -> list[ReplicaAction]:
         """Never serve again in any epoch below this one."""
         self.refused_epoch = max(self.refused_epoch, epoch - 1)
+        if self.epoch <= self.refused_epoch:
+            self.leaves_at = None
         if self.is_led and self.role is Role.ACTIVE and self.epoch <= self.refused_epoch:
             self.role, self.is_taken, self.lease_until = Role.PASSIVE, False, NEVER
             return [] if self.replication is None else [*self.replication.end(), WakeCalls()]
@@ -302,7 +311,7 @@ class ReplicaMachine:
             return []
         if epoch != self.epoch:
             self.lease_until = NEVER
-        self.role, self.epoch, self.is_taken = role, epoch, False
+        self.role, self.epoch, self.is_taken, self.leaves_at = role, epoch, False, None
         actions = self._change_half(roster, now)
         actions += self._tell_object(now)
         if role is Role.ACTIVE and self.is_led:
@@ -330,6 +339,13 @@ class ReplicaMachine:
             return []
         self.phase = Phase.READY
         return [self._report()]
+
+    def _leave(self, epoch: int, now: float) -> list[ReplicaAction]:
+        """Step down once the calls that run are answered, or their time is over."""
+        is_busy = self.running > 0 and self._is_active and epoch == self.epoch
+        if is_busy and self.leaves_at is not None and now < self.leaves_at:
+            return []
+        return self._step_down(epoch, now)
 
     def _step_down(self, epoch: int, now: float) -> list[ReplicaAction]:
         """Stop serving first and say so; what the user's object makes of it is not awaited."""

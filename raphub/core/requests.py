@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from raphub.core import moves
 from raphub.core.hub_state import HubState
 from raphub.core.messages import ChildrenRequested, Failure, Reply, StopReplica, StopRequested
 from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId, Spread, replica_id
@@ -18,6 +19,7 @@ from raphub.core.records import (
     Child,
     ChildAdded,
     ChildRemoved,
+    Move,
     OpenRequest,
     RequestAnswered,
     RequestId,
@@ -33,14 +35,15 @@ from raphub.core.views import is_complete
 FIRST_DEATHS_MAX = 3
 """A child whose copies die so often before it ever was complete has failed to start."""
 
-Request = ChildrenRequested | StopRequested
+Request = ChildrenRequested | StopRequested | moves.MoveRequest
 
 
 @dataclass(slots=True)
 class Requests:
     """The requests that run or wait. Rebuilt from the ledger when a hub actor starts again.
 
-    `first_starts` names the request whose child each id is, until that is answered; `interested`
+    `drains` are the requests to empty a node, and when each began in this life. `first_starts` names
+    the request whose child each id is, until that is answered; `interested`
     all requests that wait for news of an id, for a child may be stopped while its start runs.
     """
 
@@ -50,10 +53,13 @@ class Requests:
     first_starts: dict[ChildId, tuple[str, int]] = field(default_factory=dict)
     interested: dict[ChildId, dict[tuple[str, int], None]] = field(default_factory=dict)
     ended_jobs: dict[str, None] = field(default_factory=dict)
+    drains: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, opened in self.state.ledger.requests.items():
-            if not opened.is_stop:
+            if opened.move is not None:
+                self._await_move(key, opened.move, self.state.began_at)
+            elif not (opened.is_stop or opened.is_move):
                 self.first_starts.update(dict.fromkeys(opened.child_ids, key))
                 self._take_interest(key, opened.child_ids)
 
@@ -110,6 +116,8 @@ class Requests:
                 self._run_start(event)
             case StopRequested():
                 self._run_stop(event)
+            case _:
+                self._run_move(event, now)
         self.progress(event.request.key, now)
 
     # --- start --------------------------------------------------------------------------------
@@ -190,6 +198,28 @@ class Requests:
             awaited = sorted(state.ledger.retired)
         state.record(RequestOpened(event.request, known, tuple(awaited), troubles, is_stop=True))
 
+    def _run_move(self, event: moves.MoveRequest, now: float) -> None:
+        move, troubles = moves.begin(self.state, event, now)
+        request = event.request
+        child_ids = () if move is None or move.child_id is None else (move.child_id,)
+        opened = RequestOpened(
+            request, child_ids, troubles=tuple(troubles), is_move=True, move=move
+        )
+        self.state.record(opened)
+        if move is not None:
+            self._await_move(request.key, move, now)
+
+    def _await_move(self, key: tuple[str, int], move: Move, now: float) -> None:
+        if move.child_id is None:
+            self.drains[key] = now
+        else:
+            self._take_interest(key, (move.child_id,))
+
+    def pass_time(self, now: float) -> None:
+        """Nodes that are being emptied may be empty by now, or out of time."""
+        for key in list(self.drains):
+            self.progress(key, now)
+
     def end_jobs(self, job_ids: tuple[str, ...]) -> None:
         """End all children of these jobs, and start none for them that was asked for too late."""
         self.ended_jobs.update(dict.fromkeys(job_ids))
@@ -239,7 +269,12 @@ class Requests:
             self._roll_back(opened)
         if opened.awaited:
             return
-        if opened.is_stop:
+        if opened.is_move:
+            answered = moves.answer(self.state, opened, self.drains.get(key, now), now)
+            if answered is not None:
+                self.drains.pop(key, None)
+                self._answer(opened, answered)
+        elif opened.is_stop:
             self._answer(opened, StopAnswer(opened.child_ids, tuple(opened.troubles)))
         elif opened.rolled_back or all(self._is_done(opened, c, now) for c in opened.child_ids):
             self._answer(opened, self._start_answer(opened, now))

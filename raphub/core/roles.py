@@ -17,6 +17,7 @@ from raphub.core.in_sync import (
 )
 from raphub.core.messages import SendToReplica, StepDown, StopReplica, TakeRole
 from raphub.core.model import Role, replica_id
+from raphub.core.moves import is_move_planned, is_outgoing
 from raphub.core.records import Child, Placed, ReplicaPromoted, ReplicaRetired
 from raphub.core.sightings import NEVER, NOT_YET, Sighting
 
@@ -100,6 +101,8 @@ def _choose_heir(state: HubState, child: Child, now: float) -> Placed | None:
         candidates,
         key=lambda copy: (
             copy[0].number == child.active,
+            child.heir not in (None, copy[0].number),
+            is_outgoing(state, child, copy[0]),
             copy[0].node_id not in state.nodes,
             not copy[1].is_ready,
             -copy[1].tail.epoch,
@@ -115,10 +118,15 @@ def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
     child_id = child.plan.child_id
     old = child.active
     if old is not None and old != heir.number:
-        state.avoid(child.replicas[old].node_id, now)
-        retire(state, child, old)
+        if _stays_on(state, child, old, now):
+            _let_follow(state, child, old, now)
+        else:
+            state.avoid(child.replicas[old].node_id, now)
+            retire(state, child, old)
     epoch = child.epoch + 1
-    in_sync = set_after_promotion(child, heir.number)
+    in_sync = tuple(
+        n for n in set_after_promotion(child, heir.number) if n != old or n == heir.number
+    )
     state.record(ReplicaPromoted(child_id, heir.number, epoch, in_sync))
     seen = state.sighting(replica_id(child_id, heir.number), now)
     seen.leaving = seen.is_overdue = False
@@ -130,6 +138,24 @@ def _promote(state: HubState, child: Child, heir: Placed, now: float) -> None:
         heir.number,
         heir.node_id,
     )
+
+
+def _stays_on(state: HubState, child: Child, old: int, now: float) -> bool:
+    """Has the old active made way as it was asked to, and nothing else? Then it is a passive now.
+
+    Everybody else who ceases to be the active is stopped (law 5).
+    """
+    seen = state.sighting(replica_id(child.plan.child_id, old), now)
+    is_well = not (seen.is_gone or seen.is_overdue or state.is_silent(seen, now))
+    is_there = child.replicas[old].node_id in state.nodes
+    return is_move_planned(state, child) and child.holder is None and is_well and is_there
+
+
+def _let_follow(state: HubState, child: Child, old: int, now: float) -> None:
+    """Have it told its new role."""
+    seen = state.sighting(replica_id(child.plan.child_id, old), now)
+    seen.leaving, seen.asked_role = False, None
+    seen.asked_at, seen.leave_asked_at, seen.made_way_at = NEVER, NOT_YET, now
 
 
 def _settle_nominal(state: HubState, child: Child, now: float) -> None:
@@ -148,14 +174,18 @@ def _consider_leaving(state: HubState, child: Child, seen: Sighting, now: float)
     """Ask a working active to step down, if it must go and a ready copy can follow it.
 
     It must go when Ray calls its node dead (its callers cannot reach it any more, though it
-    works), or when its role callback has passed its deadline.
+    works), when its role callback has passed its deadline, or when a move was asked for. Then the
+    copy that follows it is one that stays, and it is given the time to end the calls that run.
     """
     active = child.active
     if active is None:
         return
-    must_go = child.replicas[active].node_id not in state.nodes or seen.is_overdue
+    is_unfit = child.replicas[active].node_id not in state.nodes or seen.is_overdue
+    must_go = is_unfit or is_move_planned(state, child)
     heir = _choose_heir(state, child, now) if must_go and not seen.leaving else None
     if heir is not None and heir.number != active and heir.node_id in state.nodes:
+        if not is_unfit and not _may_follow(state, child, heir, now):
+            return
         seen.leaving, seen.asked_at = True, NEVER
         state.note("stepping_down", "asked to step down", child.plan.child_id, active)
         if seen.is_overdue:
@@ -163,9 +193,20 @@ def _consider_leaving(state: HubState, child: Child, seen: Sighting, now: float)
     if seen.leaving and seen.is_wired and now - seen.asked_at >= ASK_AGAIN_S:
         seen.asked_at = now
         seen.leave_asked_at = min(seen.leave_asked_at, now)
-        state.do(SendToReplica(replica_id(child.plan.child_id, active), StepDown(child.epoch)))
+        drain_s = 0.0 if is_unfit else state.settings.lease_duration_s
+        order = StepDown(child.epoch, drain_s)
+        state.do(SendToReplica(replica_id(child.plan.child_id, active), order))
     if seen.leaving:
         state.wake_at(child.plan.child_id, now + ASK_AGAIN_S)
+
+
+def _may_follow(state: HubState, child: Child, heir: Placed, now: float) -> bool:
+    """Is this copy the one that was asked for, or one that stays, and is it as good as the active?"""
+    seen = state.sighting(replica_id(child.plan.child_id, heir.number), now)
+    is_meant = heir.number == child.heir or (
+        child.heir is None and not is_outgoing(state, child, heir)
+    )
+    return is_meant and seen.is_ready and is_role_taken(child, heir, seen)
 
 
 def _tell_role(state: HubState, child: Child, placed: Placed, seen: Sighting, now: float) -> None:

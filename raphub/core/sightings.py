@@ -24,7 +24,8 @@ class Sighting:
     `began_at` is when this life of the hub first dealt with the copy. `asked_role` is what was
     last sent to it; `role` and `epoch` are what it said it has taken. `leaving` is set once the
     copy is to step down: from then on nothing of it is renewed. `leave_asked_at` is when it was
-    first asked to over the connection that stands. `is_inherited` marks a copy that an earlier life
+    first asked to over the connection that stands; `made_way_at`, when it had followed a wish for
+    another active. `is_inherited` marks a copy that an earlier life
     of the hub had reached or begun to start, `was_active` the one that was the active then.
     """
 
@@ -50,6 +51,7 @@ class Sighting:
     told_roster: Roster | None = None
     leaving: bool = False
     leave_asked_at: float = NOT_YET
+    made_way_at: float = NEVER
     asked_role: tuple[Role, int] | None = None
     asked_at: float = NEVER
     role_asked_at: float = NEVER

@@ -242,9 +242,16 @@ class Checkers:
             or process.machine.callback is not None
             or self.world.now - process.faulted_at < EXCUSED_FOR_S
             or self._is_lone(process)
+            or self._was_asked_to_move(process)
         )
         if not excused:
             raise LawBrokenError("7", f"{process.replica} was replaced, though nothing ailed it")
+
+    def _was_asked_to_move(self, process: Process) -> bool:
+        child = self.truth.children[process.plan.child_id]
+        number = int(process.replica.rpartition("#")[2])
+        is_drained = process.node.name in self.truth.draining
+        return child.heir is not None or number in child.moves or is_drained
 
     def _is_lone(self, process: Process) -> bool:
         """Could a head that was deaf lately take that for the silence of this one node?

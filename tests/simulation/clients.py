@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 
 from raphub.core import calls
 from raphub.core.calls import Attempt, News, Next, Outcome
-from raphub.core.messages import ChildrenRequested, StopRequested
-from raphub.core.model import ChildId, ChildPlan, ReplicaId
+from raphub.core.messages import (
+    ChildrenRequested,
+    DrainRequested,
+    MigrationRequested,
+    PauseRequested,
+    StopRequested,
+    SwitchoverRequested,
+)
+from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId
 from raphub.core.records import Answer, RequestId
 from raphub.core.replication import Admission
 from raphub.core.views import ChildView
@@ -20,6 +27,15 @@ from tests.simulation.cluster import Cluster, Process
 from tests.simulation.world import CLIENTS, World
 
 CALL_EVERY_S = 0.25
+
+Request = (
+    ChildrenRequested
+    | StopRequested
+    | SwitchoverRequested
+    | MigrationRequested
+    | DrainRequested
+    | PauseRequested
+)
 ADMISSION_WAIT_S = 1.0
 
 
@@ -65,6 +81,7 @@ class Caller:
         verdict = process.machine.admit(attempt.epoch, process.own_now())
         self.checkers.after_replica(process)
         if verdict is Admission.SERVE:
+            process.machine.running += 1
             epoch = process.machine.epoch
             takes_s = self.world.chance.choice((0.0, 0.0, 0.005, 0.5))
             self.world.at(takes_s, lambda: self._answer(child_id, process, attempt, epoch))
@@ -79,6 +96,7 @@ class Caller:
             if process.is_alive:
                 self.world.at(0.5, lambda: self._answer(child_id, process, attempt, epoch))
             return
+        process.machine.running -= 1
         if process.machine.may_answer(epoch, process.own_now()):
             self.checkers.acknowledges(process, epoch)
         else:
@@ -109,7 +127,7 @@ class Requester:
     cluster: Cluster
     name: str
     number: int = 0
-    unanswered: dict[int, ChildrenRequested | StopRequested] = field(default_factory=dict)
+    unanswered: dict[int, Request] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def start(self, *plans: ChildPlan, rollback: bool = False) -> None:
@@ -119,6 +137,22 @@ class Requester:
     def stop(self, child_id: str) -> None:
         """Ask for the end of a child."""
         self._ask(StopRequested(self._next(), (ChildId(child_id),)))
+
+    def switch(self, child_id: ChildId, node_id: NodeId | None) -> None:
+        """Ask for another active."""
+        self._ask(SwitchoverRequested(self._next(), child_id, node_id))
+
+    def migrate(self, replica: ReplicaId, node_id: NodeId | None) -> None:
+        """Ask for a copy to be elsewhere."""
+        self._ask(MigrationRequested(self._next(), replica, node_id))
+
+    def drain(self, node_id: NodeId, deadline_s: float, *, is_undone: bool = False) -> None:
+        """Ask for a node to be emptied, or to be used again."""
+        self._ask(DrainRequested(self._next(), node_id, deadline_s, is_undone))
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Ask the hub to do nothing by itself, or to do so again."""
+        self._ask(PauseRequested(self._next(), is_paused))
 
     def answered(self, request: RequestId, answer: Answer) -> None:
         """An answer has come; every further one must be the same."""
@@ -133,11 +167,11 @@ class Requester:
         self.number += 1
         return RequestId(self.name, self.number, min([*self.unanswered, self.number]))
 
-    def _ask(self, event: ChildrenRequested | StopRequested) -> None:
+    def _ask(self, event: Request) -> None:
         self.unanswered[event.request.number] = event
         self._send(event)
 
-    def _send(self, event: ChildrenRequested | StopRequested) -> None:
+    def _send(self, event: Request) -> None:
         """Send it, twice now and then, and again for as long as there is no answer."""
         if event.request.number not in self.unanswered:
             return
@@ -145,6 +179,6 @@ class Requester:
             self.world.at(self.world.chance.uniform(0, 0.3), lambda: self._deliver(event))
         self.world.at(self.world.chance.uniform(2, 4), lambda: self._send(event))
 
-    def _deliver(self, event: ChildrenRequested | StopRequested) -> None:
+    def _deliver(self, event: Request) -> None:
         for life in self.cluster.lives[-1:]:
             life.report(event)

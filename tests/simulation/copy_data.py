@@ -32,6 +32,7 @@ from raphub.core.messages import (
     SendToPeer,
     SnapshotTaken,
     TakeSnapshot,
+    Ticked,
 )
 from raphub.core.model import ReplicaId
 from raphub.core.replication import Admission, Call
@@ -108,6 +109,7 @@ class Arrival:
     item: str | None
     reply: Callable[[str, object], None]
     waited_s: float = 0.0
+    is_counted: bool = False
 
 
 @dataclass
@@ -291,6 +293,8 @@ class CopyData:
         self.process.cluster.checkers.after_replica(self.process)
         match verdict:
             case Admission.SERVE:
+                arrival.is_counted = True
+                machine.running += 1
                 self._begin(arrival)
             case Admission.ANSWERED:
                 assert kept is not None
@@ -316,6 +320,8 @@ class CopyData:
             assert replication is not None
             seq = replication.holding.log.tail.seq
             epoch = self.process.machine.epoch
+            arrival.is_counted = True
+            self.process.machine.running += 1
             self._await_release(arrival, epoch, seq, tuple(self.items), now)
         else:
             self._end(arrival, "refused", None)
@@ -367,6 +373,9 @@ class CopyData:
 
     def _end(self, arrival: Arrival, outcome: str, answer: object) -> None:
         self.world.at(self.world.delay_s(), lambda: arrival.reply(outcome, answer))
+        if arrival.is_counted:
+            self.process.machine.running -= 1
+            self.process.handle(Ticked())
         if not (self.calls and self.calls[0] is arrival):
             return
         self.calls.popleft()

@@ -45,6 +45,8 @@ class Faults:
             (self.pause_node, 2),
             (self.join_node, 2),
         ]
+        if self.scenario.moves:
+            of_copies += [(self.move, 8)]
         if self.scenario.has_state:
             of_copies += [(self.cut_copies, 4), (self.break_link, 2)]
         if self.scenario.is_head_spared:
@@ -127,6 +129,26 @@ class Faults:
             for process in self.cluster.on(node):
                 process.faulted_at = self.world.now + for_s
             self.world.at(for_s, lambda: setattr(node, "is_paused", False))
+
+    def move(self) -> None:
+        """Somebody wants something to be elsewhere."""
+        chance, requester = self.world.chance, self.requesters[1]
+        living, nodes = self.cluster.living(), self.cluster.up_nodes()
+        if not living or not nodes:
+            return
+        process, node = chance.choice(living), chance.choice(nodes).name
+        where = chance.choice([None, node])
+        match chance.choice(("switch", "switch", "migrate", "migrate", "drain", "undo", "pause")):
+            case "switch":
+                requester.switch(process.plan.child_id, where)
+            case "migrate":
+                requester.migrate(process.replica, where)
+            case "drain":
+                requester.drain(node, chance.choice([2.0, 20.0]))
+            case "undo":
+                requester.drain(node, 0.0, is_undone=True)
+            case _:
+                requester.pause(is_paused=chance.choice([True, False, False]))
 
     def slander_node(self) -> None:
         """Ray calls a node dead that lives on."""

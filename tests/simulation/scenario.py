@@ -37,7 +37,8 @@ class Scenario:
 
     `fault_length` stretches or shrinks pauses, and cuts between copies. `copy_delay_max_s` is how
     long a message between copies usually takes at most. Where the head `is_head_spared`, faults
-    strike copies only, so that there are far more failovers.
+    strike copies only, so that there are far more failovers. With `moves`, people ask for copies to
+    be elsewhere.
     """
 
     settings: HubSettings = PLAIN_SETTINGS
@@ -46,6 +47,7 @@ class Scenario:
     fault_length: float = 1.0
     copy_delay_max_s: float = 0.003
     is_head_spared: bool = False
+    moves: bool = False
 
     @property
     def has_state(self) -> bool:
@@ -64,6 +66,11 @@ PLAIN = Scenario()
 def scenario(seed: int) -> Scenario:
     """The circumstances of a seed."""
     chance = random.Random(f"circumstances of {seed}")
+    moves = random.Random(f"moves of {seed}").random() < 0.4
+    return replace(_scenario(seed, chance), moves=moves)
+
+
+def _scenario(seed: int, chance: random.Random) -> Scenario:
     if seed % 2:
         return _with_state(chance)
     if chance.random() < 0.5:

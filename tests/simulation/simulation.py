@@ -136,6 +136,10 @@ class Simulation:
             process.is_paused = False
         while len([n for n in self.cluster.up_nodes() if n.ray_sees]) < NODES:
             self.cluster.add_node()
+        if self.scenario.moves:
+            self.requester.pause(is_paused=False)
+            for node in self.cluster.up_nodes():
+                self.requester.drain(node.name, 0.0, is_undone=True)
         self.world.at(5, self.cluster.end_jobs)
         # A start may have failed in the storm; what runs already is an error in the answer.
         self.world.at(10, lambda: self.requester.start(*self.scenario.plans))
