@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from raphub.status import Event as Event
     from raphub.status import Health as Health
     from raphub.status import HubStatus as HubStatus
+    from raphub.status import MoveResult as MoveResult
     from raphub.status import NodeStatus as NodeStatus
     from raphub.status import Phase as Phase
     from raphub.status import ReplicaStatus as ReplicaStatus
@@ -109,6 +110,7 @@ _HOMES = {
         "Event",
         "Health",
         "HubStatus",
+        "MoveResult",
         "NodeStatus",
         "Phase",
         "ReplicaStatus",

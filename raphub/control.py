@@ -19,7 +19,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from raphub.actors.encoding import pack, unpack
 from raphub.caller import client_id
-from raphub.core.messages import ChildrenRequested, StopRequested
+from raphub.core.messages import ChildrenRequested, ControlRequest, StopRequested
 from raphub.core.model import ChildId, ChildPlan
 from raphub.core.records import RequestId, StartAnswer, StopAnswer, Trouble
 from raphub.errors import (
@@ -132,7 +132,7 @@ class Control:
         def read(packed: bytes) -> StartResult:
             return self._start_result(unpack(packed), check_existing=check_existing)
 
-        return self._send(
+        return self.ask(
             lambda request: ChildrenRequested(request, tuple(plans), check_existing, rollback),
             words,
             read,
@@ -146,14 +146,15 @@ class Control:
             else f"the stop of {_count(len(child_ids))}"
         )
         ids = None if child_ids is None else tuple(ChildId(child_id) for child_id in child_ids)
-        return self._send(lambda request: StopRequested(request, ids), words, self._stop_result)
+        return self.ask(lambda request: StopRequested(request, ids), words, self._stop_result)
 
-    def _send(
+    def ask(
         self,
-        make: Callable[[RequestId], ChildrenRequested | StopRequested],
+        make: Callable[[RequestId], ControlRequest],
         words: str,
         read: Callable[[bytes], Result],
     ) -> Request[Result]:
+        """Send a request in its turn; `read` makes the result of the packed answer."""
         with self._lock:
             self._number += 1
             number = self._number

@@ -11,13 +11,15 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
+from raphub import movements
 from raphub.call import Call
 from raphub.call_options import CallOptions, ReadFrom, refuse_unread
+from raphub.control import Request, control_of
 from raphub.core.model import Health
 from raphub.errors import CallTimeout, ChildStartFailed
 from raphub.mapping import BatchSize, mapped
 from raphub.registry_view import RegistryView, known_or_raise, view_of
-from raphub.status import ChildStatus, ReplicaStatus
+from raphub.status import ChildStatus, MoveResult, ReplicaStatus
 from raphub.stream import Stream
 
 T_co = TypeVar("T_co", covariant=True)
@@ -300,6 +302,16 @@ class ChildHandle(Generic[T_co]):
         return serves and (known.view.health is Health.OK if copies is None else settled >= copies)
 
     # --- the end ------------------------------------------------------------------------------
+
+    def switchover(self, to: str | None = None) -> Request[MoveResult]:
+        """Make another copy the active; see `Hub.switchover`."""
+        view = self._open_view()
+        return movements.switchover(control_of(view), view, self.child_id, to)
+
+    def migrate(self, replica_id: str, to: str | None = None) -> Request[MoveResult]:
+        """Replace one of the copies by one elsewhere; see `Hub.migrate`."""
+        view = self._open_view()
+        return movements.migrate(control_of(view), view, replica_id, to)
 
     def stop(self, timeout_s: float = 60) -> None:
         """Stop the child: every copy is gone afterwards. `timeout_s` in seconds.

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, cast
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from raphub import movements
 from raphub.actors.encoding import pack, unpack
 from raphub.actors.hub_actor import HubActor, HubDescription, HubOrders
 from raphub.actors.launcher import WireSettings
@@ -37,6 +38,7 @@ from raphub.status import (
     Event,
     Health,
     HubStatus,
+    MoveResult,
     NodeStatus,
     StartResult,
     StopResult,
@@ -48,6 +50,7 @@ DESCRIBE_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 120.0
 NAME_FREE_TIMEOUT_S = 10.0
 EVENTS_TIMEOUT_S = 10.0
+CONTROL_TIMEOUT_S = 30.0
 POLLS_MAX = 1000
 REQUESTS_MAX = 1000
 HEAD_RESOURCE, HEAD_SHARE = "node:__internal_head__", 0.001
@@ -188,6 +191,61 @@ class Hub:
     def stop_child(self, child_id: str) -> Request[StopResult]:
         """Stop one child; errors as in `stop_children`."""
         return self.stop_children([child_id])
+
+    # --- planned moves ------------------------------------------------------------------------
+
+    def switchover(self, child_id: str, to: str | None = None) -> Request[MoveResult]:
+        """Make another copy of the child its active; returns at once with the future result.
+
+        `to` is the node of that copy: its id, the beginning of it, or its address; None leaves the
+        choice to the hub. Calls that run come to their end first, for one lease at most, others
+        wait; the old active stays as a passive. Nothing happens if the active is there already.
+        Raises `ChildNotFound`, `NotEnoughInSync` if no such copy is in sync, `HubBusy` if another
+        one is about to become the active, `InvalidSetting` for a node that is not there.
+        """
+        view = self._open_view()
+        known_or_raise(view, child_id)
+        return movements.switchover(control_of(view), view, child_id, to)
+
+    def migrate(self, replica_id: str, to: str | None = None) -> Request[MoveResult]:
+        """Replace a copy by one on another node, `to` or the one that the hub prefers.
+
+        The new copy is in sync before the old one goes; an active makes way for it first. Raises
+        `ChildNotFound`, `NotEnoughNodes` if the node has no room, `InvalidSetting` if it holds a
+        copy of the child already or is not there, `HubBusy` if the copy is on its way already.
+        """
+        view = self._open_view()
+        known_or_raise(view, replica_id.rpartition("#")[0] or replica_id)
+        return movements.migrate(control_of(view), view, replica_id, to)
+
+    def drain(self, node: str, deadline_s: float = 60) -> Request[MoveResult]:
+        """Empty a node: each of its copies is replaced elsewhere first. It gets no new ones.
+
+        The result is `"done"`, or after `deadline_s` seconds `"waiting"` if what is left has no
+        room elsewhere: it goes as soon as there is some. Raises `DrainTimeout` if the deadline
+        passes otherwise, and `InvalidSetting` for a node that is not there. The node stays empty
+        until `undrain`.
+        """
+        view = self._open_view()
+        return movements.drain(control_of(view), view, node, deadline_s)
+
+    def undrain(self, node: str) -> Request[MoveResult]:
+        """Let a node hold copies again."""
+        view = self._open_view()
+        return movements.drain(control_of(view), view, node, 0, is_undone=True)
+
+    def pause(self) -> None:
+        """Start no copies of the hub's own accord, as for healing, until `resume`.
+
+        Failover goes on as ever, and so does what is asked for. Raises `HubUnreachable`.
+        """
+        view = self._open_view()
+        movements.pause(control_of(view), view, is_paused=True).result(CONTROL_TIMEOUT_S)
+
+    def resume(self) -> None:
+        """Heal again. Raises `HubUnreachable`."""
+        view = self._open_view()
+        movements.pause(control_of(view), view, is_paused=False).result(CONTROL_TIMEOUT_S)
 
     # --- reading, without a network call ------------------------------------------------------
 

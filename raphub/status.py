@@ -257,6 +257,44 @@ class StartResult(Snapshot):
         return [started, _errors_table(self.errors)] if self.errors else [started]
 
 
+MoveEnd = Literal["done", "waiting", "failed"]
+
+
+class MoveError(NamedTuple):
+    """Why something is still where it was."""
+
+    child_id: str
+    node_id: str | None
+    reason: str
+
+
+class MoveResult(Snapshot):
+    """What became of a planned move.
+
+    `"done"`; `"waiting"`: copies are `left` for which no node has room, and they go as soon as one
+    has; `"failed"`: what was asked for did not happen, and the child serves as before.
+    """
+
+    status: MoveEnd
+    left: list[str] = Field(default_factory=list[str])
+    errors: list[MoveError] = Field(default_factory=list[MoveError])
+
+    @property
+    def ok(self) -> bool:
+        """Is everything where it was to be?"""
+        return self.status == "done"
+
+    def line(self) -> str:
+        """For example `done` or `waiting: 2 copies are left`."""
+        left = f": {counted(len(self.left), 'copy is', 'copies are')} left" if self.left else ""
+        return f"{self.status}{left}"
+
+    def tables(self) -> list[Table]:
+        """What is left, and why."""
+        rows = tuple((e.child_id, e.node_id or "", e.reason) for e in self.errors)
+        return [Table(self.line(), ("child", "node", "why"), rows, empty="Nothing is left.")]
+
+
 class StopResult(Snapshot):
     """What became of a request to stop children: those stopped, and what went wrong."""
 

@@ -13,7 +13,7 @@ from raphub.actors.clock import now_s
 from raphub.actors.exceptions import portable
 from raphub.actors.replicated_object import ReplicatedObject, stored
 from raphub.core.dedup import Kept
-from raphub.core.messages import CallBegan, CallRead, CallWrote, StateBroken
+from raphub.core.messages import CallBegan, CallRead, CallWrote, StateBroken, Ticked
 from raphub.core.replication import Admission, Call
 from raphub.errors import StateNotReplicable
 
@@ -30,6 +30,7 @@ class CopyCalls:
     def __init__(self, host: ReplicaHost) -> None:
         """Nothing runs yet."""
         self._host = host
+        self._running = _Running(host)
 
     def serve(self, packed: bytes, args: Args, kwargs: Kwargs) -> object:
         """Run one call, if this copy may."""
@@ -43,7 +44,7 @@ class CopyCalls:
             return self._released(epoch, kept.seq, stored(kept.answer))
         if verdict is not Admission.SERVE:
             return calling.Refused(verdict.value)
-        with context.calling(f"{header.client}:{header.number}"):
+        with self._running, context.calling(f"{header.client}:{header.number}"):
             if not isinstance(target, ReplicatedObject):
                 with target.gate.alone():
                     answer = _plain(target, header, args, kwargs)
@@ -64,10 +65,11 @@ class CopyCalls:
         if verdict is not Admission.SERVE:
             self._host.hurry()
             return calling.Refused("lags")
-        with target.gate.among_readers():
-            answer = _plain(target, header, args, kwargs)
-            seq = self._seq()
-        return self._released(epoch, seq, answer, is_read=True)
+        with self._running:
+            with target.gate.among_readers():
+                answer = _plain(target, header, args, kwargs)
+                seq = self._seq()
+            return self._released(epoch, seq, answer, is_read=True)
 
     def stream(self, packed: bytes, args: Args, kwargs: Kwargs) -> Iterator[object]:
         """Run a generator that only reads; writes may go on between two of its items."""
@@ -77,7 +79,7 @@ class CopyCalls:
             yield calling.Refused("not_read_only")
             return
         if not self._may_read(header):
-            verdict, _, epoch = self._admit(header, is_read=True)
+            verdict, _, epoch = self._admit(header, is_read=True, is_counted=False)
             if verdict is not Admission.SERVE:
                 yield calling.Refused(verdict.value)
                 return
@@ -148,8 +150,13 @@ class CopyCalls:
 
     # --- questions to the machine -------------------------------------------------------------
 
-    def _admit(self, header: Header, *, is_read: bool) -> tuple[Admission, Kept | None, int]:
-        """Decide about the call; one that may be served in a moment waits for it."""
+    def _admit(
+        self, header: Header, *, is_read: bool, is_counted: bool = True
+    ) -> tuple[Admission, Kept | None, int]:
+        """Decide about the call; one that may be served in a moment waits for it.
+
+        One that `is_counted` and is to be served runs until the end of a `with self._running`.
+        """
         call = Call(
             header.client,
             header.number,
@@ -167,6 +174,8 @@ class CopyCalls:
                 while verdict is Admission.WAIT and (left_s := gives_up_at - now_s()) > 0:
                     changed.wait(left_s)
                     verdict, kept = machine.admit_call(call, now_s())
+            if verdict is Admission.SERVE and is_counted:
+                machine.running += 1
             return verdict, kept, machine.epoch
 
     def _may_read(self, header: Header) -> bool:
@@ -190,6 +199,24 @@ class CopyCalls:
                     return calling.Withheld("not all copies in sync have it, or the lease is over")
                 host.wait_for_news(gives_up_at - now)
         return answer
+
+
+class _Running:
+    """The end of a call that was admitted, whatever it came to."""
+
+    def __init__(self, host: ReplicaHost) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        """Admission has counted it."""
+
+    def __exit__(self, *_: object) -> None:
+        host = self._host
+        with host.changed:
+            host.machine.running -= 1
+            is_awaited = host.machine.leaves_at is not None
+        if is_awaited:
+            host.handle(Ticked())
 
 
 def _plain(target: Any, header: Header, args: Args, kwargs: Kwargs) -> object:  # noqa: ANN401

@@ -34,7 +34,7 @@ from raphub.actors.wire import Connection, RefusedError, UnreachableError, dial,
 from raphub.core.hub_machine import HubMachine
 from raphub.core.journal import Journal
 from raphub.core.messages import (
-    ChildrenRequested,
+    ControlRequest,
     Dial,
     FromHub,
     FromReplica,
@@ -53,7 +53,6 @@ from raphub.core.messages import (
     SendToReplica,
     StartReplica,
     StopReplica,
-    StopRequested,
     TermHeld,
     Ticked,
     WireClosed,
@@ -106,10 +105,10 @@ class HubActor:
 
     @ray.method(concurrency_group="requests")
     async def request(self, packed: bytes) -> bytes:
-        """A packed `ChildrenRequested` or `StopRequested`; returns its packed answer."""
+        """A packed `ControlRequest`; returns its packed answer."""
         await self._life.until_up()
         event = unpack(packed)
-        assert isinstance(event, ChildrenRequested | StopRequested)
+        assert isinstance(event, ControlRequest)
         return pack(await self._life.answer_to(event))
 
     @ray.method(concurrency_group="polls", max_task_retries=0)
@@ -158,7 +157,7 @@ class HubLife:
         if not self._is_up.is_set():
             await event.wait()
 
-    async def answer_to(self, event: ChildrenRequested | StopRequested) -> object:
+    async def answer_to(self, event: ControlRequest) -> object:
         """Hand the request to the machine and wait for its answer, however long that takes."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()

@@ -17,7 +17,6 @@ from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
 from raphub.core.roles import retire
 from raphub.core.sightings import Sighting
 
-
 CALLERS_FOLLOW_S = 1.0
 """So long after it has made way, a former active is there to tell its callers so."""
 

@@ -350,6 +350,15 @@ class FromReplica:
     message: ReplicaMessage
 
 
+ControlRequest = (
+    ChildrenRequested
+    | StopRequested
+    | SwitchoverRequested
+    | MigrationRequested
+    | DrainRequested
+    | PauseRequested
+)
+
 HubEvent = (
     Ticked
     | Recovered
@@ -358,12 +367,7 @@ HubEvent = (
     | NodesSeen
     | NodeRefused
     | JobsEnded
-    | ChildrenRequested
-    | StopRequested
-    | SwitchoverRequested
-    | MigrationRequested
-    | DrainRequested
-    | PauseRequested
+    | ControlRequest
     | ReplicaLocated
     | ReplicaFailed
     | WireClosed

@@ -219,6 +219,8 @@ def answer(state: HubState, opened: OpenRequest, began_at: float, now: float) ->
     child = state.ledger.children.get(move.child_id)
     if child is None:
         return _failed(move.child_id, "the child was stopped")
+    if child.is_lost or child.given_up is not None:
+        return _failed(move.child_id, child.given_up or "the child has lost its state")
     if move.kind is MoveKind.MIGRATION:
         if move.number not in child.replicas:
             return MoveAnswer()

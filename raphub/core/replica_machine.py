@@ -249,8 +249,9 @@ class ReplicaMachine:
             case TakeRole(role, epoch, roster):
                 return self._take_role(role, epoch, roster, now)
             case StepDown(epoch, drain_s):
-                if epoch == self.epoch and self.leaves_at is None:
-                    self.leaves_at = now + drain_s
+                if epoch == self.epoch and self._is_active:
+                    by = now + drain_s
+                    self.leaves_at = by if self.leaves_at is None else min(self.leaves_at, by)
                 return self._leave(epoch, now)
             case LeaseGranted(epoch, sent_at):
                 return self._take_lease(epoch, sent_at, now)

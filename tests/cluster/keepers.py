@@ -28,6 +28,10 @@ class Keeper:
         self.value += amount
         return self.value
 
+    def add_slowly(self, amount: int, takes_s: float) -> int:
+        time.sleep(takes_s)
+        return self.add(amount)
+
     def keep(self, item: Any) -> int:
         self.items.append(item)
         return len(self.items)

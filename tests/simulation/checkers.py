@@ -114,16 +114,20 @@ class Checkers:
         else:
             self.alone_since.setdefault(child_id, self.world.now)
 
-    def _check_fact(self, fact: Fact) -> None:
+    def _check_fact(self, fact: Fact) -> None:  # noqa: PLR0912 - one case a fact
         match fact:
             case ReplicaPromoted(child_id, number, epoch):
                 self._check_promotion(child_id, number, epoch)
-            case ReplicaPlaced(child_id, number, _):
+            case ReplicaPlaced(child_id, number, node_id):
+                if node_id in self.truth.draining:
+                    story = f"{child_id}#{number} is placed on {node_id}, which is to be empty"
+                    raise LawBrokenError("drain", story)
                 if (child_id, number) in self.numbers:
                     raise LawBrokenError("numbers", f"{child_id}#{number} is used twice")
                 self.numbers.add((child_id, number))
             case ReplicaRetired(child_id, number):
                 self._check_last_ready(child_id, number)
+                self._check_room(child_id, number)
             case LeaseReleased(child_id):
                 self._check_release(child_id)
             case DataLost(child_id):
@@ -289,6 +293,22 @@ class Checkers:
         ]
         if not others:
             raise LawBrokenError("9", f"{process.replica} was the last ready copy, and is retired")
+
+    def _check_room(self, child_id: ChildId, number: int) -> None:
+        """A copy that is well and has the state goes only when enough others have it."""
+        child = self.truth.children.get(child_id)
+        process = self.cluster.processes.get(replica_id(child_id, number))
+        if child is None or process is None or not self._is_well(process):
+            return
+        is_spare = number in child.in_sync and number != child.active
+        is_heard = self.world.now - self.world.hears_since > EXCUSED_FOR_S
+        if not (is_spare and is_heard and process.node.ray_sees and child.plan.factor):
+            return
+        if process.machine.callback is None and len(child.in_sync) <= child.plan.factor:
+            story = (
+                f"{process.replica} is retired, and only {len(child.in_sync)} copies were in sync"
+            )
+            raise LawBrokenError("room", story)
 
     def _seems_ready(self, process: Process) -> bool:
         """Is it ready, or was it so lately that nobody can know better?"""
