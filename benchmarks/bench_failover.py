@@ -187,12 +187,12 @@ def measure_hang(
         old = child.active()
         assert old.pid is not None
         pid, handle = old.pid, old.handle
-        header = calling.header("bench", 1, old.epoch, "add")
+        header, _ = calling.Header("bench", 1, old.epoch, "add").packed_with((1,), {})
         late: list[Any] = []
 
         def hang() -> None:
             cluster.pause_process(pid)
-            late.append(handle.serve.remote(header, 1))
+            late.append(handle.serve.remote(header))
 
         gaps += gaps_s(hang, child.call)
         with contextlib.suppress(ProcessLookupError):

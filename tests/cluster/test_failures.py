@@ -190,8 +190,8 @@ def test_scenario_33_a_hung_active_is_replaced_after_its_lease_and_refuses_when_
     assert old is not None
     pid = pid_of(before, old.replica_id)
     cluster.pause_process(pid)
-    header = calling.Header("test", 1, before.epoch, "add").line()
-    late = old.handle.serve.remote(header, 1)
+    header, _ = calling.Header("test", 1, before.epoch, "add").packed_with((1,), {})
+    late = old.handle.serve.remote(header)
     assert hub.get("c").add.remote(1).result(LIMIT_S) == 1
     after = until(hub, "c", lambda s: s.epoch > before.epoch)
     assert actives(after) == [passive_of(before)]
