@@ -1,27 +1,33 @@
 """Which nodes and jobs does Ray see?
 
 Turns Ray's tables into events by looking often. This is the ONLY module that asks Ray for what has
-no public call: the table of jobs, and (later) drain notices.
+no public call: the table of jobs, and which nodes are to be taken away.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
 import ray._private.state
 
-from raphub.core.messages import HubEvent, JobsEnded, NodesSeen
+from raphub.core.messages import DrainNoticed, HubEvent, JobsEnded, NodesSeen
 from raphub.core.model import Node, NodeId
 
 LOOK_EVERY_S = 0.25
 JOBS_EVERY_LOOKS = 4
+NO_DEADLINE_S = 3600.0
+"""What is said to be left where Ray names no time."""
 
 
 class NodeWatch:
-    """A thread that reports `NodesSeen` when the living nodes change, and `JobsEnded` once a job."""
+    """A thread that reports `NodesSeen` when the living nodes change, and `JobsEnded` once a job.
+
+    `DrainNoticed` is reported at every look at which there are such nodes.
+    """
 
     def __init__(self, report: Callable[[HubEvent], None]) -> None:
         """`report` is called from this watch's own thread."""
@@ -45,6 +51,7 @@ class NodeWatch:
             looks += 1
             try:
                 self._look_at_nodes()
+                self._look_at_drains()
                 if looks % JOBS_EVERY_LOOKS == 0:
                     self._look_at_jobs()
             except Exception:  # noqa: BLE001, S112 - Ray's tables are away: the last look stands
@@ -55,6 +62,17 @@ class NodeWatch:
         if nodes != self._seen:
             self._seen = nodes
             self._report(NodesSeen(nodes))
+
+    def _look_at_drains(self) -> None:
+        state: Any = ray._private.state.state  # noqa: SLF001
+        draining: dict[str, int] = state.get_draining_nodes()
+        if draining:
+            now_ms = time.time() * 1000
+            left_s = {
+                node_id: max(0.0, (at_ms - now_ms) / 1000) if at_ms else NO_DEADLINE_S
+                for node_id, at_ms in draining.items()
+            }
+            self._report(DrainNoticed(tuple((NodeId(n), s) for n, s in sorted(left_s.items()))))
 
     def _look_at_jobs(self) -> None:
         jobs: Any = ray._private.state.jobs  # noqa: SLF001

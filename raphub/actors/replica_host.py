@@ -39,6 +39,7 @@ from raphub.core.messages import (
     CallbackReturned,
     CallWrote,
     DialPeer,
+    DrainTold,
     HangUpPeer,
     Install,
     Installed,
@@ -49,6 +50,7 @@ from raphub.core.messages import (
     SnapshotTaken,
     StateBroken,
     TakeSnapshot,
+    TellDrain,
     WakeCalls,
 )
 from raphub.core.model import Role, State
@@ -80,7 +82,7 @@ class ReplicaHost:
             self.object = ReplicatedObject(orders.state)
         self._build_story: str | None = None
         self._is_built = threading.Event()
-        self._callbacks: queue.SimpleQueue[CallBack] = queue.SimpleQueue()
+        self._callbacks: queue.SimpleQueue[CallBack | TellDrain] = queue.SimpleQueue()
         self._jobs: queue.SimpleQueue[StateJob] = queue.SimpleQueue()
         self._hurries = threading.Event()
         self._calls = CopyCalls(self)
@@ -178,7 +180,7 @@ class ReplicaHost:
                 self._wire.send_to_peer(peer, message)
             case SendToHub(message):
                 self._wire.send_to_hub(self.machine.term, message)
-            case CallBack():
+            case CallBack() | TellDrain():
                 self._callbacks.put(action)
             case ApplySoon() | Apply():
                 self._jobs.put(action)
@@ -200,18 +202,26 @@ class ReplicaHost:
         context.enter(self.where)
         while True:
             asked = self._callbacks.get()
-            trouble = self._call_back(asked)
-            self.handle(CallbackReturned(asked.role, asked.epoch, trouble[-STORY_CHARS_MAX:]))
+            match asked:
+                case CallBack(role, epoch):
+                    is_active = role is Role.ACTIVE
+                    trouble = self._call_back("on_role_change", role, epoch, is_active=is_active)
+                    self.handle(CallbackReturned(role, epoch, trouble))
+                case TellDrain(deadline_s):
+                    epoch, is_active = self.machine.epoch, self.machine.role is Role.ACTIVE
+                    trouble = self._call_back("on_drain", deadline_s, epoch, is_active=is_active)
+                    self.handle(DrainTold(trouble))
 
-    def _call_back(self, asked: CallBack) -> str:
-        if not isinstance(self.object, ReplicatedObject):
-            return self.object.change_role(asked.role)
-        with self.object.gate.alone():
-            is_active = asked.role is Role.ACTIVE
-            trouble, change = self.object.role_told(asked.role, is_active=is_active)
+    def _call_back(self, name: str, told: object, epoch: int, *, is_active: bool) -> str:
+        """Call the user's callback, alone. Returns "" or what went wrong."""
+        target = self.object
+        with target.gate.alone():
+            if not isinstance(target, ReplicatedObject):
+                return target.tell(name, told)[-STORY_CHARS_MAX:]
+            trouble, change = target.told(name, told, is_active=is_active)
             if change is not None:
-                self.handle(_unasked(asked.epoch, change))
-        return trouble
+                self.handle(_unasked(epoch, change))
+        return trouble[-STORY_CHARS_MAX:]
 
     def _run_jobs(self) -> None:
         """What the other copies ship, in order, once there is an object to take it in."""

@@ -22,7 +22,7 @@ from raphub.actors.pickling import Buffer, dumps, loads
 from raphub.actors.state_image import StateImage
 from raphub.actors.user_object import UserObject
 from raphub.core.log import Write
-from raphub.core.model import Role, State
+from raphub.core.model import State
 from raphub.errors import StateNotReplicable
 
 APART_BYTES_MIN = 1024
@@ -188,13 +188,13 @@ class ReplicatedObject(UserObject):
         if checked and state_digest(self.target, self.image) != bytes(checked):
             raise DivergedError(f"the state is another one here after {write.position}")
 
-    def role_told(self, role: Role, *, is_active: bool) -> tuple[str, Any]:
-        """Tell the object its role, alone. Returns what went wrong, and what it changed to be sent.
+    def told(self, callback: str, told: object, *, is_active: bool) -> tuple[str, Any]:
+        """Call a callback, alone. Returns what went wrong, and what it changed to be sent.
 
         What the callback binds belongs to this copy from now on.
         """
         self.image.before_callback()
-        trouble = self.tell_role(role)
+        trouble = self.tell(callback, told)
         self.image.after_callback()
         if not is_active or self._is_log:
             return trouble, None

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from raphub.core.model import Role
-
 READ_ONLY_ATTRIBUTE = "__raphub_read_only__"
 """Where `@read_only` leaves its mark."""
 
@@ -102,18 +100,13 @@ class UserObject:
         result = getattr(self.target, method)(*args, **kwargs)
         return self.awaited(result) if inspect.iscoroutine(result) else result
 
-    def change_role(self, role: Role) -> str:
-        """Tell the object its role, alone; returns "" or what went wrong."""
-        with self.gate.alone():
-            return self.tell_role(role)
-
-    def tell_role(self, role: Role) -> str:
-        """Tell the object its role for whoever is alone; returns "" or what went wrong."""
-        told: Callable[[Role], Any] | None = getattr(self.target, "on_role_change", None)
-        if told is None:
+    def tell(self, callback: str, told: object) -> str:
+        """Call one of the object's callbacks for whoever is alone; returns "" or what went wrong."""
+        found: Callable[[Any], Any] | None = getattr(self.target, callback, None)
+        if found is None:
             return ""
         try:
-            result = told(role)
+            result = found(told)
             if inspect.iscoroutine(result):
                 self.awaited(result)
         except Exception:  # noqa: BLE001 - the user's; it becomes an event

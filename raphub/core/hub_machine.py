@@ -20,7 +20,9 @@ from raphub.core.messages import (
     CopiesFound,
     Dial,
     Diverged,
+    DrainNoticed,
     DrainRequested,
+    DrainTroubled,
     Failure,
     Fenced,
     FromReplica,
@@ -67,7 +69,7 @@ from raphub.core.model import (
     replica_id,
     split_replica_id,
 )
-from raphub.core.moves import fail_destination, settle_moves
+from raphub.core.moves import drain, fail_destination, forget_drain, settle_moves
 from raphub.core.records import (
     AddressLearned,
     Child,
@@ -154,6 +156,11 @@ class HubMachine:
                 self._see_nodes(nodes, now)
             case NodeRefused(node_id):
                 self._refuse_node(node_id, now)
+            case DrainNoticed(nodes):
+                for node_id, left_s in nodes:
+                    if node_id in self.state.nodes:
+                        words = f"is being emptied: Ray takes it away in {left_s:.0f} s"
+                        drain(self.state, node_id, left_s, words)
             case JobsEnded(job_ids):
                 self.requests.end_jobs(job_ids)
             case (
@@ -252,6 +259,7 @@ class HubMachine:
         for node_id in [n for n, at in state.vanished_at.items() if at <= now]:
             del state.vanished_at[node_id]
             del state.nodes[node_id]
+            forget_drain(state, node_id)
             state.note("node_left", f"node {node_id} is not usable any more", node_id=node_id)
             for replica in sorted(state.on_node.get(node_id, ())):
                 state.touch(child_of(replica))
@@ -402,6 +410,8 @@ class HubMachine:
                 self.state.note("state_slow", text, child_id, number, node_id)
             case Diverged(reason):
                 self._diverge(child, number, reason, now)
+            case DrainTroubled(reason):
+                self.state.note("callback_failed", reason, child_id, number, node_id)
             case WritesLost(epoch, count):
                 text = f"up to {count} answered writes are lost with the old active (acks='active')"
                 self.state.note("writes_lost", f"epoch {epoch}: {text}", child_id, number)

@@ -86,7 +86,14 @@ class Fenced:
     epoch: int
 
 
-HubMessage = TakeRole | StepDown | LeaseGranted | Fenced | Roster | TellPosition
+@dataclass(frozen=True, slots=True)
+class DrainNear:
+    """The replica's node is being emptied; so many seconds are left."""
+
+    deadline_s: float
+
+
+HubMessage = TakeRole | StepDown | LeaseGranted | Fenced | Roster | TellPosition | DrainNear
 
 # --- Wire messages: from a replica to the hub -------------------------------------------------
 
@@ -170,6 +177,13 @@ class Diverged:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainTroubled:
+    """The user's `on_drain` raised what `reason` says."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WritesLost:
     """The new active of `epoch` lacks up to `count` writes that may have been acknowledged."""
 
@@ -187,6 +201,7 @@ ReplicaMessage = (
     | SetWanted
     | ShipmentSlow
     | Diverged
+    | DrainTroubled
     | WritesLost
 )
 
@@ -240,6 +255,13 @@ class NodeRefused:
     """Nobody listens on the port of the node's raylet: Ray will call it dead, sooner or later."""
 
     node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class DrainNoticed:
+    """Ray is going to take these nodes away, each in so many seconds."""
+
+    nodes: tuple[tuple[NodeId, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +388,7 @@ HubEvent = (
     | TermHeld
     | NodesSeen
     | NodeRefused
+    | DrainNoticed
     | JobsEnded
     | ControlRequest
     | ReplicaLocated
@@ -553,6 +576,13 @@ class CallRead:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainTold:
+    """The user's `on_drain` has returned, or raised what `trouble` says."""
+
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyDue:
     """The moment that `ApplySoon` spoke of has come."""
 
@@ -608,6 +638,7 @@ ReplicaEvent = (
     | CallBegan
     | CallWrote
     | CallRead
+    | DrainTold
     | ApplyDue
     | Applied
     | Installed
@@ -630,6 +661,13 @@ class CallBack:
 
     role: Role
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellDrain:
+    """Call the user's `on_drain`, as `on_role_change` is called; `DrainTold` follows."""
+
+    deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -695,6 +733,7 @@ class TakeSnapshot:
 ReplicaAction = (
     SendToHub
     | CallBack
+    | TellDrain
     | AbandonCallback
     | WakeCalls
     | DialPeer

@@ -11,9 +11,11 @@ from __future__ import annotations
 from raphub.core.hub_state import HubState, is_led, is_role_taken
 from raphub.core.in_sync import is_in_sync
 from raphub.core.messages import (
+    DrainNear,
     DrainRequested,
     MigrationRequested,
     PauseRequested,
+    SendToReplica,
     SwitchoverRequested,
 )
 from raphub.core.model import ChildId, NodeId, ReplicaId, replica_id, split_replica_id
@@ -189,23 +191,30 @@ def _begin_drain(state: HubState, event: DrainRequested) -> tuple[Move | None, l
             state.note("drain_undone", "holds copies again", node_id=node_id)
             _touch_all(state)
         return None, []
-    if node_id not in state.ledger.draining:
-        state.record(DrainChanged(node_id, is_draining=True))
-        state.note("drain", "is being emptied", node_id=node_id)
-    for child_id in on_node(state, node_id):
-        state.touch(child_id)
+    drain(state, node_id, event.deadline_s, "is being emptied")
     return Move(MoveKind.DRAIN, node_id=node_id, deadline_s=event.deadline_s), []
+
+
+def drain(state: HubState, node_id: NodeId, deadline_s: float, words: str) -> None:
+    """Empty the node from now on, and tell the copies there that it is near."""
+    if node_id in state.ledger.draining:
+        return
+    state.record(DrainChanged(node_id, is_draining=True))
+    state.note("drain", words, node_id=node_id)
+    for replica in sorted(state.on_node.get(node_id, ())):
+        state.do(SendToReplica(replica, DrainNear(deadline_s)))
+        state.touch(split_replica_id(replica)[0])
+
+
+def forget_drain(state: HubState, node_id: NodeId) -> None:
+    """The node has left: there is nothing to empty any more."""
+    if node_id in state.ledger.draining:
+        state.record(DrainChanged(node_id, is_draining=False))
 
 
 def _touch_all(state: HubState) -> None:
     for child_id in state.ledger.children:
         state.touch(child_id)
-
-
-def on_node(state: HubState, node_id: NodeId) -> list[ChildId]:
-    """The children that have a copy on the node."""
-    copies = state.on_node.get(node_id, ())
-    return sorted({split_replica_id(replica)[0] for replica in copies})
 
 
 def answer(state: HubState, opened: OpenRequest, began_at: float, now: float) -> MoveAnswer | None:

@@ -27,6 +27,9 @@ from raphub.core.messages import (
     CallRead,
     CallWrote,
     Diverged,
+    DrainNear,
+    DrainTold,
+    DrainTroubled,
     Fenced,
     FromHub,
     FromPeer,
@@ -50,6 +53,7 @@ from raphub.core.messages import (
     StepDown,
     SteppedDown,
     TakeRole,
+    TellDrain,
     TellPosition,
     Ticked,
     WakeCalls,
@@ -217,6 +221,8 @@ class ReplicaMachine:
                 return [] if self.replication is None else self.replication.apply_due()
             case Applied() | Installed():
                 return self._take_in(event, now)
+            case DrainTold(trouble):
+                return [SendToHub(DrainTroubled(trouble))] if trouble else []
             case ApplyFailed(reason):
                 stepped_down = self._step_down(self.epoch, now) if self._is_active else []
                 return [SendToHub(Diverged(reason)), *stepped_down]
@@ -262,6 +268,8 @@ class ReplicaMachine:
                 return [] if shipping is None else shipping.take_roster(message, now)
             case TellPosition():
                 return [self._report()]
+            case DrainNear(deadline_s):
+                return [TellDrain(deadline_s)] if self.is_built else []
             case _:
                 assert_never(message)
 

@@ -7,6 +7,7 @@ address, so that it stands beside other Ray users of the machine, and nothing is
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +228,23 @@ class LocalCluster:
             processes.until_gone([node.raylet_pid])
         processes.kill_all(pids)
         self._end(node)
+
+    def preempt_node(self, node_id: str, deadline_s: float) -> None:
+        """Have Ray announce that the node will be taken away in so many seconds, as clouds do.
+
+        Nothing is taken away by this; Ray places nothing more there. Raises `RuntimeError` if Ray
+        refuses.
+        """
+        self._find(node_id)
+        # Ray has no public way to say so.
+        private: Any = importlib.import_module("ray._raylet")
+        reasons: Any = importlib.import_module("ray.core.generated.autoscaler_pb2").DrainNodeReason
+        reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
+        at_ms = int((time.time() + deadline_s) * 1000)
+        client = private.GcsClient(address=self.address)
+        is_accepted, why = client.drain_node(node_id, reason, "announced by a test", at_ms)
+        if not is_accepted:
+            raise RuntimeError(f"Ray does not drain the node: {why}")
 
     def pause_node(self, node_id: str) -> None:
         """SIGSTOP the node's raylet and all its workers: it hangs, and its kernel lives."""

@@ -196,6 +196,18 @@ class Slow(Keeper):
             time.sleep(takes_s)
 
 
+class Warned(Keeper):
+    """Writes down when it is told that its node goes."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_drain(self, deadline_s: float) -> None:
+        with Path(self.path).open("a") as told:
+            told.write(f"{raphub.current().role} {deadline_s > 0}\n")
+
+
 class Large:
     """As much state as is asked for."""
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import raphub
 from raphub import ChildSpec
 from raphub.handle import ChildHandle
 from raphub.testing import LocalCluster
-from tests.cluster.keepers import Keeper
+from tests.cluster.keepers import Keeper, Warned
 from tests.cluster.test_failures import hub_pid
 from tests.cluster.waiting import LIMIT_S, until, until_event
 
@@ -30,7 +31,8 @@ def whole_cluster(cluster: LocalCluster) -> None:
 
 def start(hub: raphub.Hub, **options: Any) -> ChildHandle[Any]:
     """Start a child and wait until it is whole."""
-    spec = ChildSpec(child_id="child", cls=Keeper, **{"state": "snapshot", "factor": 2, **options})
+    given = {"cls": Keeper, "state": "snapshot", "factor": 2, **options}
+    spec = ChildSpec(child_id="child", **given)
     assert hub.start_child(spec).result(LIMIT_S).ok
     until(hub, "child", lambda s: s.health == "ok" and len(s.in_sync) == s.factor)
     return hub.get("child")
@@ -140,6 +142,24 @@ def test_drain_under_load___the_node_is_empty_and_stays_so(hub: raphub.Hub) -> N
         assert hub.drain(node_id, deadline_s=LIMIT_S).result(LIMIT_S).status == "done"
     assert node_id not in {r.node_id for r in child.replicas()}
     assert hub.undrain(node_id).result(LIMIT_S).ok
+
+
+def test_scenario_31_ray_takes_the_actives_node_away___the_child_is_elsewhere_first(
+    hub: raphub.Hub, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    child = start(hub, cls=Warned, args=(str(told),))
+    node_id = active_of(child).node_id
+    with under_load(child):
+        cluster.preempt_node(node_id, deadline_s=60)
+        until(
+            hub,
+            "child",
+            lambda s: s.health == "ok" and node_id not in {r.node_id for r in s.replicas},
+        )
+        cluster.kill_node(node_id)
+    assert told.read_text().splitlines()[0] == "active True"
+    assert "replica_died" not in {event.kind for event in hub.events(child_id="child")}
 
 
 def test_drain_without_room___waits_and_goes_on_when_a_node_joins(
