@@ -48,9 +48,12 @@ if TYPE_CHECKING:
     from raphub.spec import ChildSpec as ChildSpec
     from raphub.spec import ConsistentHashing as ConsistentHashing
     from raphub.spec import Divergence as Divergence
+    from raphub.spec import DynamicQuorum as DynamicQuorum
     from raphub.spec import HubConfig as HubConfig
+    from raphub.spec import MajorityQuorum as MajorityQuorum
     from raphub.spec import Replication as Replication
     from raphub.spec import Singularity as Singularity
+    from raphub.spec import StaticQuorum as StaticQuorum
     from raphub.status import ChildStatus as ChildStatus
     from raphub.status import Event as Event
     from raphub.status import Health as Health
@@ -101,9 +104,12 @@ _HOMES = {
         "ChildSpec",
         "ConsistentHashing",
         "Divergence",
+        "DynamicQuorum",
         "HubConfig",
+        "MajorityQuorum",
         "Replication",
         "Singularity",
+        "StaticQuorum",
     ),
     "raphub.status": (
         "ChildStatus",

@@ -19,15 +19,21 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from raphub.actors.encoding import pack, unpack
 from raphub.caller import client_id
-from raphub.core.messages import ChildrenRequested, ControlRequest, StopRequested
+from raphub.core.messages import (
+    ChildrenRequested,
+    ClusterSizeSet,
+    ControlRequest,
+    StopRequested,
+)
 from raphub.core.model import ChildId, ChildPlan
-from raphub.core.records import RequestId, StartAnswer, StopAnswer, Trouble
+from raphub.core.records import RequestId, SizeAnswer, StartAnswer, StopAnswer, Trouble
 from raphub.errors import (
     CallTimeout,
     ChildAlreadyStarted,
     ChildNotFound,
     HubBusy,
     HubUnreachable,
+    NoQuorum,
     NotEnoughNodes,
 )
 from raphub.registry_view import RegistryView
@@ -148,6 +154,12 @@ class Control:
         ids = None if child_ids is None else tuple(ChildId(child_id) for child_id in child_ids)
         return self.ask(lambda request: StopRequested(request, ids), words, self._stop_result)
 
+    def set_cluster_size(self, size: int) -> Request[int | None]:
+        """Say how large the cluster is; see `Hub.reset_cluster_size`."""
+        return self.ask(
+            lambda request: ClusterSizeSet(request, size), "the new cluster size", self._size_result
+        )
+
     def ask(
         self,
         make: Callable[[RequestId], ControlRequest],
@@ -170,8 +182,7 @@ class Control:
     # --- answers ------------------------------------------------------------------------------
 
     def _start_result(self, answer: object, *, check_existing: bool) -> StartResult:
-        if isinstance(answer, StopAnswer):
-            raise HubBusy(answer.troubles[0].reason, hub_id=self._view.hub_id)
+        self._raise_if_refused(answer)
         assert isinstance(answer, StartAnswer)
         self._raise_if_nothing_began(answer, check_existing=check_existing)
         started = {
@@ -184,6 +195,27 @@ class Control:
             errors=[StartError(t.child_id, t.node_id, _words(t)) for t in answer.troubles],
             rolled_back=answer.rolled_back,
         )
+
+    def _size_result(self, packed: bytes) -> int | None:
+        answer = unpack(packed)
+        self._raise_if_refused(answer)
+        assert isinstance(answer, SizeAnswer)
+        return answer.size
+
+    def _raise_if_refused(self, answer: object) -> None:
+        """The hub took the request as a whole for one that it cannot run now."""
+        troubles = answer.troubles if isinstance(answer, StartAnswer | StopAnswer) else ()
+        kind = troubles[0].kind if troubles else ""
+        if kind == "busy":
+            raise HubBusy(troubles[0].reason, hub_id=self._view.hub_id)
+        if kind == "no_quorum":
+            asked = ", ".join(trouble.child_id for trouble in troubles)
+            raise NoQuorum(
+                f"the hub {self._view.hub_id!r} is {troubles[0].reason}; nothing was done about "
+                f"{asked}.",
+                hub_id=self._view.hub_id,
+                child_id=troubles[0].child_id,
+            )
 
     def _raise_if_nothing_began(self, answer: StartAnswer, *, check_existing: bool) -> None:
         """What concerns the request as a whole is raised; what concerns one child is reported."""
@@ -229,8 +261,7 @@ class Control:
 
     def _stop_result(self, packed: bytes) -> StopResult:
         answer: StopAnswer = unpack(packed)
-        if answer.troubles and answer.troubles[0].kind == "busy":
-            raise HubBusy(answer.troubles[0].reason, hub_id=self._view.hub_id)
+        self._raise_if_refused(answer)
         if answer.troubles and not answer.stopped:
             missing = ", ".join(t.child_id for t in answer.troubles)
             raise ChildNotFound(

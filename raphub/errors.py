@@ -156,7 +156,10 @@ class HubBusy(RaphubError):
 class NoQuorum(RaphubError):
     """Too few nodes are usable for the hub's partition tolerance, so its children stand still."""
 
-    default_hint = "Bring the missing nodes back; the children go on by themselves."
+    default_hint = (
+        "Bring the missing nodes back; the children go on by themselves. If a MajorityQuorum waits "
+        "for nodes that are gone for good, call `hub.reset_cluster_size(n)`."
+    )
 
 
 class NotEnoughNodes(RaphubError):

@@ -316,7 +316,7 @@ class ChildHandle(Generic[T_co]):
     def stop(self, timeout_s: float = 60) -> None:
         """Stop the child: every copy is gone afterwards. `timeout_s` in seconds.
 
-        Raises `ChildNotFound`, `CallTimeout`.
+        Raises `ChildNotFound`, `CallTimeout`, and `NoQuorum` if the hub is partitioned.
         """
         from raphub.control import control_of  # noqa: PLC0415 - handles are used far more often
 

@@ -32,7 +32,7 @@ from raphub.errors import (
 )
 from raphub.handle import ChildHandle
 from raphub.registry_view import NAMESPACE, RegistryView, known_or_raise, view_of
-from raphub.spec import ChildSpec, HubConfig
+from raphub.spec import ChildSpec, HubConfig, MajorityQuorum
 from raphub.status import (
     ChildStatus,
     Event,
@@ -51,6 +51,7 @@ STOP_TIMEOUT_S = 120.0
 NAME_FREE_TIMEOUT_S = 10.0
 EVENTS_TIMEOUT_S = 10.0
 CONTROL_TIMEOUT_S = 30.0
+RESET_TIMEOUT_S = 30.0
 POLLS_MAX = 1000
 REQUESTS_MAX = 1000
 HEAD_RESOURCE, HEAD_SHARE = "node:__internal_head__", 0.001
@@ -79,7 +80,8 @@ class Hub:
         Returns when its `child_specs` run. A hub of the same id and configuration is connected to;
         with another configuration: `HubConfigConflict`. Starts Ray if this process is not
         connected; all then ends with this process. Raises `ChildStartFailed` if a child of
-        `child_specs` does not start; the hub is then stopped again, if this call started it.
+        `child_specs` does not start, and `NoQuorum` if there are too few nodes to start any; the hub is
+        then stopped again, if this call started it.
         """
         config = HubConfig() if config is None else config
         ensure_ray()
@@ -109,8 +111,8 @@ class Hub:
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Stop every child and the hub: no actor, placement group, name or key of it is left.
 
-        `timeout_s` in seconds. Raises `CallTimeout`; what was stopped by then stays stopped, and
-        `stop` can be called again.
+        Also while the hub is partitioned. `timeout_s` in seconds. Raises `CallTimeout`; what was
+        stopped by then stays stopped, and `stop` can be called again.
         """
         actor = _find_actor(self.hub_id)
         if actor is None:
@@ -155,7 +157,8 @@ class Hub:
         start. `on_failure="rollback"` stops everything again if one child fails. `metadata` is
         added to each spec's own. Raises at once: `InvalidSetting` (also for no specs at all and
         for a class that cannot be pickled). `result` raises `NotEnoughNodes` if nothing could be
-        started for want of nodes, and `HubUnreachable`, `HubBusy`, `CallTimeout`.
+        started for want of nodes, `NoQuorum` if the hub is partitioned, and `HubUnreachable`,
+        `HubBusy`, `CallTimeout`.
         """
         listed = list(specs)
         if not listed:
@@ -180,6 +183,7 @@ class Hub:
 
         The result is there when nothing of them is left in the cluster. Raises `ChildNotFound` at
         once if none of them is known; unknown ones beside known ones are errors in the result.
+        `result` raises `NoQuorum` if the hub is partitioned: then all stay as they are.
         """
         listed = list(child_ids)
         view = self._open_view()
@@ -278,6 +282,7 @@ class Hub:
             term=view.term,
             nodes=view.nodes(),
             children=self.children(),
+            is_partitioned=self.is_partitioned(),
             is_reconciling=self.is_reconciling(),
         )
 
@@ -286,13 +291,39 @@ class Hub:
         return self._view.is_open
 
     def is_reconciling(self) -> bool:
-        """Is something missing that the hub is at work on?"""
+        """Is something missing that the hub is at work on? Not while it is partitioned."""
         busy = {Health.STARTING, Health.NO_ACTIVE, Health.DEGRADED}
-        return any(known.view.health in busy for known in self._open_view().all_known())
+        missing = any(known.view.health in busy for known in self._open_view().all_known())
+        return missing and not self.is_partitioned()
 
     def is_partitioned(self) -> bool:
-        """Does the hub hold its children still for want of nodes? Never with `Divergence`."""
-        return False
+        """Does the hub stand still for want of nodes, as `partition_tolerance` asks?
+
+        As this process was last told. Its copies then serve nobody, from a lease later at the latest,
+        and keep their state; calls wait, starts and stops of children raise `NoQuorum`, and each
+        child's `reason` says how many nodes there are of how many. Never with `Divergence`.
+        """
+        return bool(self._open_view().standstill)
+
+    def reset_cluster_size(self, size: int, timeout_s: float = RESET_TIMEOUT_S) -> None:
+        """Say how many nodes the whole cluster has, for `MajorityQuorum`; also while partitioned.
+
+        Returns when that is recorded: the hub goes on if more than half of `size` nodes are usable.
+        With `track_max_size`, more nodes than that count at once. `timeout_s` in seconds. Raises
+        `InvalidSetting` for a hub with another partition tolerance and a `size` below 1,
+        `HubUnreachable`, `HubBusy`, `CallTimeout`.
+        """
+        if not isinstance(self.config.partition_tolerance, MajorityQuorum):
+            raise InvalidSetting(
+                f"the hub {self.hub_id!r} remembers no cluster size: its partition tolerance is "
+                f"{self.config.partition_tolerance!r}.",
+                hint="Only MajorityQuorum goes by the size of the cluster.",
+                field="partition_tolerance",
+                hub_id=self.hub_id,
+            )
+        if size < 1:
+            raise InvalidSetting(f"a cluster has 1 node or more, not {size!r}.", field="size")
+        control_of(self._open_view()).set_cluster_size(size).result(timeout_s)
 
     # --- history and waiting ------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from raphub.strategies import (
     ConsistentHashing,
     Distribution,
     Divergence,
+    DynamicQuorum,
     PartitionTolerance,
     Redundancy,
     Replication,
@@ -58,7 +59,9 @@ class HubConfig(Setting):
         description="which nodes the copies go to: raphub.ConsistentHashing()",
     )
     partition_tolerance: PartitionTolerance = Field(
-        default=Divergence(), description="when the hub may go on: raphub.Divergence()"
+        default=Divergence(),
+        description="when the hub may go on: raphub.Divergence() (always), "
+        "StaticQuorum(...), DynamicQuorum(...) or MajorityQuorum(...)",
     )
     child_specs: Annotated[Sequence[ChildSpec], AfterValidator(tuple)] = Field(
         default=(), description="the children that run when the hub has started: ChildSpecs"
@@ -224,6 +227,21 @@ class HubConfig(Setting):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_threshold(self) -> HubConfig:
+        """A loss that is forgotten before the leases have run out would never stop anybody."""
+        tolerance = self.partition_tolerance
+        if isinstance(tolerance, DynamicQuorum) and (
+            tolerance.threshold_time_s < self.lease_duration_s
+        ):
+            raise InvalidSetting(
+                f"threshold_time_s must not be below lease_duration_s, but they are "
+                f"{tolerance.threshold_time_s:g} and {self.lease_duration_s:g}",
+                field="partition_tolerance.threshold_time_s",
+                hint="Raise `threshold_time_s`: leases run out before a loss may be forgotten.",
+            )
+        return self
+
     def _rules(self) -> Iterator[tuple[bool, str, tuple[str, ...]]]:
         """Which settings must fit together, in the reader's words."""
         yield (
@@ -264,7 +282,9 @@ class HubConfig(Setting):
 
     def settings(self) -> HubSettings:
         """The bounds as the core reads them."""
-        return HubSettings(**{f.name: getattr(self, f.name) for f in fields(HubSettings)})
+        bounds: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(HubSettings)}
+        bounds["partition_tolerance"] = self.partition_tolerance.rule()
+        return HubSettings(**bounds)
 
     def differences(self, other: HubConfig) -> list[str]:
         """In words, how `other` differs from this one; empty if they ask for the same hub.

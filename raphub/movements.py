@@ -23,6 +23,7 @@ from raphub.errors import (
     DrainTimeout,
     HubBusy,
     InvalidSetting,
+    NoQuorum,
     NotEnoughInSync,
     NotEnoughNodes,
     RaphubError,
@@ -175,6 +176,8 @@ class _Reader:
                 return ChildNotFound(told, **where)
             case "busy":
                 return HubBusy(told, hint="Wait until that is over, then ask again.", **where)
+            case "no_quorum":
+                return NoQuorum(told, **where)
             case "no_room":
                 return NotEnoughNodes(told, **where)
             case "no_heir":

@@ -59,6 +59,7 @@ class RegistryView:
         self._seen: set[str] = set()
         self._nodes: tuple[Node, ...] = ()
         self._usable: frozenset[NodeId] = frozenset()
+        self._standstill = ""
         self._changed = threading.Condition()
         self._wakers: dict[object, Callable[[], None]] = {}
         self._woken = threading.Event()
@@ -99,6 +100,11 @@ class RegistryView:
                 )
                 for node in self._nodes
             ]
+
+    @property
+    def standstill(self) -> str:
+        """Why the hub stands still for want of nodes; empty while it goes on."""
+        return self._standstill
 
     @property
     def term(self) -> int:
@@ -208,8 +214,8 @@ class RegistryView:
                 children[child_id] = Known.of(view, handles)
                 self._seen.add(child_id)
             self._children = children
-            if update.nodes:
-                self._nodes, usable = unpack(update.nodes)
+            if update.cluster:
+                self._nodes, usable, self._standstill = unpack(update.cluster)
                 self._usable = frozenset(usable)
             self._wake()
         # In this order: what a lane holds is older than what stands in line behind it.

@@ -17,19 +17,30 @@ from raphub.errors import InvalidSetting
 from raphub.hub_config import HubConfig
 from raphub.options import OPTIONS_ATTRIBUTE, GivenOptions, ReplicatedOptions, class_options
 from raphub.settings import refuse_combination
-from raphub.strategies import ConsistentHashing, Divergence, Replication, Singularity
+from raphub.strategies import (
+    ConsistentHashing,
+    Divergence,
+    DynamicQuorum,
+    MajorityQuorum,
+    Replication,
+    Singularity,
+    StaticQuorum,
+)
 
 __all__ = [
     "OPTIONS_ATTRIBUTE",
     "ChildSpec",
     "ConsistentHashing",
     "Divergence",
+    "DynamicQuorum",
     "GivenOptions",
     "HubConfig",
+    "MajorityQuorum",
     "ReplicatedOptions",
     "Replication",
     "Singularity",
     "StartedSpec",
+    "StaticQuorum",
     "class_options",
     "load_class",
     "plan_child",

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from raphub.core.model import Acks, ChildId, ChildPlan, Model, OnDataLoss, Signal, State
+from raphub.core.quorum import DynamicRule, MajorityRule, Rule, StaticRule
+from raphub.errors import InvalidSetting
 from raphub.settings import (
     DEFAULT_STATE,
     AcksChoice,
@@ -110,8 +112,88 @@ class Divergence(Setting):
 
     kind: Literal["divergence"] = "divergence"
 
+    def rule(self) -> Rule | None:
+        """What the core goes by: nothing."""
+        return None
+
+
+class StaticQuorum(Setting):
+    """The hub goes on with `size` usable nodes, and is partitioned with fewer.
+
+    A partitioned hub's children serve nobody and keep their state until enough nodes are there again.
+    Without `startup_confirm` the hub may begin with fewer, until `size` nodes were usable once.
+    """
+
+    kind: Literal["static"] = "static"
+    size: Count = Field(default=3, description="how many nodes must be usable, from 1")
+    startup_confirm: bool = Field(
+        default=False,
+        description="whether as many are wanted before there ever were so many: True or False",
+    )
+
+    def rule(self) -> Rule:
+        """What the core goes by."""
+        return StaticRule(self.size, self.startup_confirm)
+
+
+class DynamicQuorum(Setting):
+    """The hub is partitioned while fewer than `percent` of its latest nodes are usable.
+
+    It compares with the most nodes that were usable at one time within the last `threshold_time_s`: a
+    sudden loss stops the children, a slow one does not. They go on, with their state, when enough
+    nodes are back or the loss is older than that. Not promised: that a hub which has lost nodes for
+    good stays partitioned.
+    """
+
+    kind: Literal["dynamic"] = "dynamic"
+    percent: int = Field(
+        default=50, ge=1, le=100, description="how many nodes of a hundred must be left: 1 to 100"
+    )
+    threshold_time_s: Seconds = Field(
+        default=30.0, description="how long a lost node is missed, not below `lease_duration_s`"
+    )
+
+    def rule(self) -> Rule:
+        """What the core goes by."""
+        return DynamicRule(self.percent, self.threshold_time_s)
+
+
+class MajorityQuorum(Setting):
+    """The hub goes on with more than half of the cluster, and is partitioned with less.
+
+    The cluster is as large as it ever was (`track_max_size`), from `initial_cluster_size` on; a
+    restart of the hub's actor does not forget that. `Hub.reset_cluster_size` says how large it is
+    after it was made smaller on purpose. Replacing nodes, a new one before the old one has gone, makes
+    it larger for good.
+    """
+
+    kind: Literal["majority"] = "majority"
+    initial_cluster_size: Count = Field(
+        default=1, description="how many nodes the cluster has at first, from 1"
+    )
+    track_max_size: bool = Field(
+        default=True, description="whether nodes that join make the cluster larger: True or False"
+    )
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.initial_cluster_size == 1 and not self.track_max_size:
+            raise InvalidSetting(
+                "initial_cluster_size=1 means nothing with track_max_size=False: one node is always "
+                "more than half of one",
+                field="initial_cluster_size",
+                hint="Say how many nodes the cluster has, or leave `track_max_size` out.",
+            )
+        return self
+
+    def rule(self) -> Rule:
+        """What the core goes by."""
+        return MajorityRule(self.initial_cluster_size, self.track_max_size)
+
 
 Redundancy = Annotated[Singularity | Replication, Field(discriminator="kind")]
-# There is one strategy of each of these kinds yet; the next one makes it a union told by `kind`.
+# There is one strategy of this kind yet; the next one makes it a union told by `kind`.
 Distribution = ConsistentHashing
-PartitionTolerance = Divergence
+PartitionTolerance = Annotated[
+    Divergence | StaticQuorum | DynamicQuorum | MajorityQuorum, Field(discriminator="kind")
+]

@@ -22,9 +22,9 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from raphub.core import dedup, journal, log, messages, model, records, shipments, views
+from raphub.core import dedup, journal, log, messages, model, quorum, records, shipments, views
 
-MODULES = (model, records, log, dedup, shipments, messages, journal, views)
+MODULES = (model, quorum, records, log, dedup, shipments, messages, journal, views)
 """The dataclasses of these modules travel. Their names differ from one another."""
 
 APART_BYTES_MIN = 1024

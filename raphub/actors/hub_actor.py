@@ -47,6 +47,7 @@ from raphub.core.messages import (
     ProbeNode,
     ProcessGone,
     Publish,
+    PublishCluster,
     Record,
     Recovered,
     Reply,
@@ -306,13 +307,13 @@ class HubLife:
             actions.extend(self.machine.handle(TermHeld(began_at), now_s()))
         self._perform(actions)
         if any(isinstance(event, NodesSeen) for event in batch):
-            self._publish_nodes()
+            self._publish_cluster()
         if self.journal.entries_since_snapshot >= COMPACT_AFTER_ENTRIES:
             self.store.perform(self.journal.compact(tuple(self.machine.ledger.facts())))
 
     # --- actions ------------------------------------------------------------------------------
 
-    def _perform(self, actions: list[HubAction]) -> None:
+    def _perform(self, actions: list[HubAction]) -> None:  # noqa: PLR0912 - one case an action
         changed: dict[ChildId, ChildView | None] = {}
         for action in actions:
             match action:
@@ -330,6 +331,8 @@ class HubLife:
                     self.launcher.start(action)
                 case StopReplica(replica):
                     self.launcher.stop(replica)
+                case PublishCluster():
+                    self._publish_cluster()
                 case Reply(request, answer):
                     self._reply(request, answer)
                 case Note():
@@ -345,10 +348,10 @@ class HubLife:
         for answered in waiting:
             answered(answer)
 
-    def _publish_nodes(self) -> None:
+    def _publish_cluster(self) -> None:
         nodes = tuple(self.machine.state.nodes.values())
         usable = tuple(node.node_id for node in nodes if self.machine.is_usable(node))
-        self.registry.publish_nodes(pack((nodes, usable)))
+        self.registry.publish_cluster(pack((nodes, usable, self.machine.state.standstill or "")))
 
     # --- the wire -----------------------------------------------------------------------------
 

@@ -217,6 +217,7 @@ class Launcher:
             node_id=order.node_id,
             secret=self._secret,
             is_led=plan.model is Model.ACTIVE_PASSIVE,
+            is_bound=settings.partition_tolerance is not None,
             signal=plan.signal.value,
             state=plan.state,
             acks=plan.acks,

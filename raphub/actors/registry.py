@@ -42,7 +42,7 @@ class Update:
     children: dict[ChildId, bytes] = field(default_factory=dict)
     handles: dict[ReplicaId, Any] = field(default_factory=dict)
     removed: tuple[ChildId, ...] = ()
-    nodes: bytes = b""
+    cluster: bytes = b""
 
 
 class Registry:
@@ -57,7 +57,7 @@ class Registry:
         self._number = 0
         self._children: OrderedDict[ChildId, tuple[int, ChildView]] = OrderedDict()
         self._removed: deque[tuple[int, ChildId]] = deque(maxlen=REMOVALS_KEPT_MAX)
-        self._nodes: tuple[int, bytes] = (0, pack(()))
+        self._cluster: tuple[int, bytes] = (0, pack(((), (), "")))
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     # --- the hub's thread ---------------------------------------------------------------------
@@ -74,12 +74,12 @@ class Registry:
                     self._children[child_id] = (self._number, view)
             self._wake()
 
-    def publish_nodes(self, packed: bytes) -> None:
-        """The nodes are now so."""
+    def publish_cluster(self, packed: bytes) -> None:
+        """The nodes, those that are usable, and why the hub stands still are now so."""
         with self._lock:
-            if packed != self._nodes[1]:
+            if packed != self._cluster[1]:
                 self._number += 1
-                self._nodes = (self._number, packed)
+                self._cluster = (self._number, packed)
                 self._wake()
 
     def _wake(self) -> None:
@@ -123,8 +123,8 @@ class Registry:
                         update.handles[copy.replica] = self._handles[copy.replica]
             if not is_whole:
                 update.removed = tuple(c for number, c in self._removed if number > after)
-            if self._nodes[0] > after or is_whole:
-                update.nodes = self._nodes[1]
+            if self._cluster[0] > after or is_whole:
+                update.cluster = self._cluster[1]
             return update
 
 

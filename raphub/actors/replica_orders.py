@@ -24,6 +24,7 @@ class ReplicaOrders:
     node_id: str
     secret: bytes
     is_led: bool
+    is_bound: bool
     signal: str
     lease_duration_s: float
     lease_renewal_s: float
@@ -54,6 +55,7 @@ class ReplicaOrders:
             replica,
             pid=pid,
             is_led=self.is_led,
+            is_bound=self.is_bound,
             signal=Signal(self.signal),
             lease_duration_s=self.lease_duration_s,
             lease_renewal_s=self.lease_renewal_s,

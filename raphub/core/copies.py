@@ -28,7 +28,7 @@ def settle_copies(state: HubState, child: Child, now: float) -> None:
     _retire_lost(state, child, now)
     _part_or_trim(state, child, now)
     _place_missing(state, child, now)
-    _dial(state, child, now)
+    dial_copies(state, child, now)
 
 
 def is_colocated(counted: list[tuple[Placed, Sighting]]) -> bool:
@@ -45,6 +45,16 @@ def count_crash(state: HubState, child: Child, node_id: NodeId, now: float) -> N
         reason = f"{crashes.count} copies died, each soon after the last"
         state.record(ChildGivenUp(child.plan.child_id, reason))
         state.note("given_up", reason, child.plan.child_id)
+
+
+def start_left(state: HubState, now: float) -> None:
+    """Start the copies that were placed in an earlier life of the hub, and not started in this one."""
+    for child_id, child in state.ledger.children.items():
+        for placed, seen in state.copies(child, now):
+            if placed.address is None and not seen.is_starting and not child.is_lost:
+                state.begin_starting(seen)
+                replica = replica_id(child_id, placed.number)
+                state.do(StartReplica(replica, placed.node_id, child.plan))
 
 
 def _retire_lost(state: HubState, child: Child, now: float) -> None:
@@ -192,7 +202,7 @@ def _place(state: HubState, child: Child, node: Node, now: float) -> None:
     state.do(StartReplica(replica, node.node_id, child.plan))
 
 
-def _dial(state: HubState, child: Child, now: float) -> None:
+def dial_copies(state: HubState, child: Child, now: float) -> None:
     """Keep a connection to every copy that listens."""
     for placed, seen in state.copies(child, now):
         if placed.address is None or seen.is_wired or seen.is_dialing or seen.is_gone:

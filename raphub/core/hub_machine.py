@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from raphub.core import placement
-from raphub.core.copies import count_crash, settle_copies
+from raphub.core import partition
+from raphub.core.copies import count_crash, dial_copies, settle_copies, start_left
 from raphub.core.hub_state import HubState, child_of, is_led
 from raphub.core.in_sync import change_set, find_loss, settle_set, tell_roster
 from raphub.core.messages import (
     BuildFailed,
     ChildrenRequested,
+    ClusterSizeSet,
     CopiesFound,
     Dial,
     Diverged,
@@ -59,7 +60,6 @@ from raphub.core.messages import (
 )
 from raphub.core.model import (
     ChildId,
-    ChildPlan,
     DeathProof,
     HubSettings,
     Node,
@@ -130,7 +130,7 @@ class HubMachine:
 
     def is_usable(self, node: Node) -> bool:
         """May the node hold a copy that asks for nothing special?"""
-        return placement.is_usable(ChildPlan(ChildId("")), node, self.settings.label_selector)
+        return partition.is_usable(self.state, node)
 
     def _dispatch(self, event: HubEvent, now: float) -> None:  # noqa: C901, PLR0912 - one case an event
         match event:
@@ -172,6 +172,9 @@ class HubMachine:
                 | PauseRequested()
             ):
                 self.requests.receive(event, now)
+            case ClusterSizeSet():
+                self.requests.receive(event, now)
+                self._judge(now)
             case Recovered():
                 self._recover(now)
             case CopiesFound(replicas):
@@ -190,6 +193,12 @@ class HubMachine:
         self.state.forget_avoided(now)
         self.state.touch_due(now)
         self.requests.pass_time(now)
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        """May the hub go on? Not asked before all is known that the journal and Ray's table say."""
+        if self.state.standstill is not None:
+            partition.judge(self.state, now)
 
     def _recover(self, now: float) -> None:
         """Take up what the journal says: find every copy, end what is out."""
@@ -201,13 +210,13 @@ class HubMachine:
                     seen.is_inherited = True
                     self.state.trust.expect(placed.node_id)
                     seen.was_active = placed.number == child.active
-                elif not child.is_lost:
-                    self.state.begin_starting(seen)
-                    self.state.do(StartReplica(replica, placed.node_id, child.plan))
             self.state.touch(child_id)
+        self._doubt_first_look(now)
+        partition.judge(self.state, now)
+        if self.state.goes_on:
+            start_left(self.state, now)
         for replica in self.ledger.retired:
             self.state.do(StopReplica(replica))
-        self._doubt_first_look(now)
         self.requests.progress_all(now)
 
     def _doubt_first_look(self, now: float) -> None:
@@ -243,6 +252,7 @@ class HubMachine:
         for node_id in joined:
             state.note("node_joined", f"node {node_id} joined", node_id=node_id)
         self._let_nodes_vanish(now)
+        self._judge(now)
         if joined or returned:
             for child_id in sorted(state.short):
                 state.touch(child_id)
@@ -253,6 +263,7 @@ class HubMachine:
             self.state.refused.add(node_id)
             self.state.vanished_at[node_id] = now
             self._let_nodes_vanish(now)
+            self._judge(now)
 
     def _let_nodes_vanish(self, now: float) -> None:
         state = self.state
@@ -403,8 +414,10 @@ class HubMachine:
     def _hear_of_state(self, child: Child, number: int, message: object, now: float) -> None:
         child_id, node_id = child.plan.child_id, child.replicas[number].node_id
         match message:
-            case SetWanted():
+            case SetWanted() if self.state.goes_on:
                 change_set(self.state, child, number, message, now)
+            case SetWanted():
+                pass
             case ShipmentSlow(took_s, size):
                 text = f"{size} bytes took {took_s:.1f} s to another copy; see state='log'"
                 self.state.note("state_slow", text, child_id, number, node_id)
@@ -421,13 +434,21 @@ class HubMachine:
     def _renew(
         self, child: Child, number: int, seen: Sighting, epoch: int, sent_at: float, now: float
     ) -> None:
-        """Grant the lease to all and only the copy that the journal names, in its epoch."""
+        """Grant the lease to all and only the copy that the journal names, in its epoch.
+
+        Where all copies serve, each that counts is named.
+        """
         replica = replica_id(child.plan.child_id, number)
+        may_grant = self.state.goes_on and self._holds_authority(now)
+        if not is_led(child):
+            if may_grant:
+                self.state.do(SendToReplica(replica, LeaseGranted(epoch, sent_at)))
+            return
         if epoch < child.epoch or number != child.active:
             self.state.do(SendToReplica(replica, Fenced(child.epoch)))
             return
-        is_named = epoch == child.epoch and child.holder == number and is_led(child)
-        if is_named and not seen.leaving and self._holds_authority(now):
+        is_named = epoch == child.epoch and child.holder == number
+        if is_named and not seen.leaving and may_grant:
             self.state.leases.grant(child.plan.child_id, now)
             self.state.do(SendToReplica(replica, LeaseGranted(epoch, sent_at)))
             tell_roster(self.state, child, now)
@@ -450,7 +471,7 @@ class HubMachine:
             self.state.touch(child.plan.child_id)
         has_turn = self.state.starting_count < self.settings.replicas_starting_max
         is_left = seen.is_inherited and not seen.is_starting and seen.phase is Phase.STARTING
-        if is_left and has_turn and not child.is_lost:
+        if is_left and has_turn and not child.is_lost and self.state.goes_on:
             # The hub actor that started it ended before it had the object built. One that has no
             # turn now reports again.
             replica = replica_id(child.plan.child_id, number)
@@ -505,6 +526,8 @@ class HubMachine:
         child = self.ledger.children.get(child_id)
         if child is None:
             self.state.forget_child(child_id)
+        elif not self.state.goes_on:
+            dial_copies(self.state, child, now)
         else:
             settle_moves(self.state, child, now)
             settle_roles(self.state, child, now)

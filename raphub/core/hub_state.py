@@ -27,6 +27,7 @@ from raphub.core.model import (
     replica_id,
     split_replica_id,
 )
+from raphub.core.quorum import View
 from raphub.core.records import Child, Fact, Ledger, Placed
 from raphub.core.sightings import NEVER, Crashes, Leases, Sighting, Trust
 
@@ -36,7 +37,11 @@ AVOIDED_S = 30.0
 
 @dataclass(slots=True)
 class HubState:
-    """One life of a hub actor. `began_at` is when it claimed its term, on its own clock."""
+    """One life of a hub actor. `began_at` is when it claimed its term, on its own clock.
+
+    `standstill` says why a partitioned hub stands still. It is empty while the hub goes on, and None
+    until the nodes were counted for the first time. `cluster` is how they were counted last.
+    """
 
     settings: HubSettings
     ledger: Ledger
@@ -62,6 +67,8 @@ class HubState:
     facts: list[Fact] = field(default_factory=list)
     actions: list[HubAction] = field(default_factory=list)
     starting_count: int = 0
+    cluster: View | None = None
+    standstill: str | None = None
 
     def __post_init__(self) -> None:
         lease_unknown_s = self.settings.term_check_s + self.settings.lease_certain_s
@@ -69,6 +76,12 @@ class HubState:
         self.trust = Trust(self.settings, self.began_at)
         # Not `began_at`: between the claim and now this life may have stood still, and lost it.
         self.term_held_at = NEVER
+        self.standstill = "" if self.settings.partition_tolerance is None else None
+
+    @property
+    def goes_on(self) -> bool:
+        """May the hub decide about its children, and let them serve? Else it is partitioned."""
+        return self.standstill == ""
 
     # --- what was decided ---------------------------------------------------------------------
 

@@ -326,6 +326,14 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSizeSet:
+    """A client says how many nodes the whole cluster has from now on."""
+
+    request: RequestId
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaLocated:
     """The replica's process listens at `address`."""
 
@@ -379,6 +387,7 @@ ControlRequest = (
     | MigrationRequested
     | DrainRequested
     | PauseRequested
+    | ClusterSizeSet
 )
 
 HubEvent = (
@@ -457,6 +466,11 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishCluster:
+    """Tell every process which nodes there are, and whether the hub stands still for want of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a client's request."""
 
@@ -476,7 +490,16 @@ class Note:
 
 
 HubAction = (
-    Record | StartReplica | StopReplica | Dial | ProbeNode | SendToReplica | Publish | Reply | Note
+    Record
+    | StartReplica
+    | StopReplica
+    | Dial
+    | ProbeNode
+    | SendToReplica
+    | Publish
+    | PublishCluster
+    | Reply
+    | Note
 )
 
 # --- Events and actions of the replica machine ------------------------------------------------

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from raphub.core.quorum import Rule
+
 NodeId = NewType("NodeId", str)
 ChildId = NewType("ChildId", str)
 ReplicaId = NewType("ReplicaId", str)
@@ -144,7 +146,10 @@ class ChildPlan:
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """The bounds of every loop, queue, retry and wait of one hub. Times in seconds."""
+    """The bounds of every loop, queue, retry and wait of one hub. Times in seconds.
+
+    Without a rule of `partition_tolerance`, the hub goes on with whatever nodes are left.
+    """
 
     lease_duration_s: float = 3.0
     lease_renewal_s: float = 0.5
@@ -174,6 +179,7 @@ class HubSettings:
     answer_bytes_max: int = 1024 * 1024
     death_proof: DeathProof = DeathProof.PORT
     label_selector: dict[str, str] = field(default_factory=dict)
+    partition_tolerance: Rule | None = None
 
     @property
     def lease_certain_s(self) -> float:

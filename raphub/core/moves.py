@@ -102,6 +102,8 @@ def fail_destination(state: HubState, child: Child, node_id: NodeId, reason: str
 
 def begin(state: HubState, event: MoveRequest, now: float) -> tuple[Move | None, list[Trouble]]:
     """Record what is asked for. What it waits for, if anything, and why it cannot be."""
+    if not state.goes_on and not _is_harmless(event):
+        return None, [Trouble(ChildId(""), "no_quorum", state.standstill)]
     match event:
         case SwitchoverRequested():
             return _begin_switchover(state, event, now)
@@ -115,6 +117,13 @@ def begin(state: HubState, event: MoveRequest, now: float) -> tuple[Move | None,
                 state.note("paused" if is_paused else "resumed", "automatic moves and healing")
                 _touch_all(state)
             return None, []
+
+
+def _is_harmless(event: MoveRequest) -> bool:
+    """May a hub that stands still take this in: does nothing begin by it?"""
+    return isinstance(event, PauseRequested) or (
+        isinstance(event, DrainRequested) and event.is_undone
+    )
 
 
 def _begin_switchover(

@@ -81,7 +81,14 @@ class MoveAnswer:
     troubles: tuple[Trouble, ...] = ()
 
 
-Answer = StartAnswer | StopAnswer | MoveAnswer
+@dataclass(frozen=True, slots=True)
+class SizeAnswer:
+    """The size of the cluster that counts from now on; None if the hub's rule knows none."""
+
+    size: int | None
+
+
+Answer = StartAnswer | StopAnswer | MoveAnswer | SizeAnswer
 
 
 class MoveKind(StrEnum):
@@ -263,6 +270,13 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSized:
+    """So many usable nodes count as the whole cluster; see `quorum`."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestOpened:
     """A request runs; it is answered when its children have started, or its replicas are gone."""
 
@@ -358,6 +372,7 @@ Fact = (
     | PauseChanged
     | LeaseReleased
     | ReplicaForgotten
+    | ClusterSized
     | RequestOpened
     | RequestTroubled
     | RequestRolledBack
@@ -438,7 +453,7 @@ class Ledger:
 
     `retired` are the copies that are out but perhaps still somewhere in the cluster. `tombs` keeps
     the epoch and number where a removed child has to go on; when it is full, the oldest ones are
-    merged into the two floors, which bind every new child.
+    merged into the two floors, which bind every new child. `cluster_size` is 0 until one counts.
     """
 
     tombs_max: int = 1000
@@ -446,6 +461,7 @@ class Ledger:
     term: int = 0
     epoch_floor: int = 0
     number_floor: int = 0
+    cluster_size: int = 0
     children: dict[ChildId, Child] = field(default_factory=dict)
     retired: dict[ReplicaId, Placed] = field(default_factory=dict)
     draining: dict[NodeId, None] = field(default_factory=dict)
@@ -519,6 +535,8 @@ class Ledger:
                 self.retired.pop(replica, None)
                 for request in self.requests.values():
                     request.awaited.discard(replica)
+            case ClusterSized(size):
+                self.cluster_size = size
             case RequestOpened(request, child_ids, awaited, troubles):
                 self.requests[request.key] = OpenRequest(
                     request,
@@ -561,6 +579,7 @@ class Ledger:
         yield PauseChanged(self.is_paused)
         for node_id in self.draining:
             yield DrainChanged(node_id, is_draining=True)
+        yield ClusterSized(self.cluster_size)
         for child_id, tomb in self.tombs.items():
             yield TombKept(child_id, tomb.epoch, tomb.number, tomb.holder)
         for replica, placed in self.retired.items():

@@ -91,7 +91,8 @@ class RunningCallback:
 class ReplicaMachine:
     """One copy. All times are seconds on its own clock.
 
-    `is_led` is False where all copies serve without a lease. `told` is the role that the user's
+    `is_led` is False where all copies serve; they serve without a lease then, unless they are
+    `is_bound`: so they are where the hub may have to stop them for want of nodes. `told` is the role that the user's
     object was last told; `refused_epoch` is the highest epoch in which this copy will not serve.
     `left_over` is what an admission decided, to be done with the next event. `running` counts the
     calls that were admitted and are not answered; while they end, until `leaves_at` at most, a copy
@@ -101,6 +102,7 @@ class ReplicaMachine:
     replica: ReplicaId
     pid: int = 0
     is_led: bool = True
+    is_bound: bool = False
     signal: Signal = Signal.ALL
     lease_duration_s: float = 3.0
     lease_renewal_s: float = 0.5
@@ -127,7 +129,7 @@ class ReplicaMachine:
     def may_serve(self, now: float) -> bool:
         """May a call be executed, and its answer be let go, at this moment?"""
         is_active = self.role is Role.ACTIVE and self.is_taken and self.phase is Phase.READY
-        return is_active and (not self.is_led or self._has_lease(now))
+        return is_active and (not self._needs_lease or self._has_lease(now))
 
     def may_answer(self, epoch: int, now: float) -> bool:
         """May the answer of a call that began in `epoch` be let go?"""
@@ -136,6 +138,10 @@ class ReplicaMachine:
     def may_serve_again(self, epoch: int) -> bool:
         """Could a renewal let this copy serve on in `epoch`?"""
         return self.role is Role.ACTIVE and self.epoch == epoch and epoch > self.refused_epoch
+
+    @property
+    def _needs_lease(self) -> bool:
+        return self.is_led or self.is_bound
 
     @property
     def _is_active(self) -> bool:
@@ -281,7 +287,7 @@ class ReplicaMachine:
     def _beat(self, now: float) -> list[ReplicaAction]:
         """Say what the copy is, so that nothing hangs on one message, and ask for the lease."""
         self.renewed_at = now
-        if self.is_led and self.role is Role.ACTIVE and self.epoch > self.refused_epoch:
+        if self._needs_lease and self._is_active and self.epoch > self.refused_epoch:
             return [self._report(), SendToHub(Renew(self.epoch, now))]
         return [self._report()]
 
@@ -318,12 +324,12 @@ class ReplicaMachine:
             return [SendToHub(RoleTaken(role, epoch))] if self.is_taken else []
         if epoch == self.epoch and self.role is Role.ACTIVE and self.is_led:
             return []
-        if epoch != self.epoch:
+        if epoch != self.epoch and self.is_led:
             self.lease_until = NEVER
         self.role, self.epoch, self.is_taken, self.leaves_at = role, epoch, False, None
         actions = self._change_half(roster, now)
         actions += self._tell_object(now)
-        if role is Role.ACTIVE and self.is_led:
+        if role is Role.ACTIVE and self._needs_lease:
             actions += self._beat(now)
         return actions
 

@@ -12,13 +12,23 @@ from dataclasses import dataclass, field
 
 from raphub.core import moves
 from raphub.core.hub_state import HubState
-from raphub.core.messages import ChildrenRequested, Failure, Reply, StopReplica, StopRequested
+from raphub.core.messages import (
+    ChildrenRequested,
+    ClusterSizeSet,
+    ControlRequest,
+    Failure,
+    Reply,
+    StopReplica,
+    StopRequested,
+)
 from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId, Spread, replica_id
+from raphub.core.quorum import MajorityRule
 from raphub.core.records import (
     Answer,
     Child,
     ChildAdded,
     ChildRemoved,
+    ClusterSized,
     Move,
     OpenRequest,
     RequestAnswered,
@@ -26,6 +36,7 @@ from raphub.core.records import (
     RequestOpened,
     RequestRolledBack,
     RequestTroubled,
+    SizeAnswer,
     StartAnswer,
     StopAnswer,
     Trouble,
@@ -34,8 +45,6 @@ from raphub.core.views import is_complete
 
 FIRST_DEATHS_MAX = 3
 """A child whose copies die so often before it ever was complete has failed to start."""
-
-Request = ChildrenRequested | StopRequested | moves.MoveRequest
 
 
 @dataclass(slots=True)
@@ -48,7 +57,7 @@ class Requests:
     """
 
     state: HubState
-    held_back: dict[str, dict[int, Request]] = field(default_factory=dict)
+    held_back: dict[str, dict[int, ControlRequest]] = field(default_factory=dict)
     held_back_count: int = 0
     first_starts: dict[ChildId, tuple[str, int]] = field(default_factory=dict)
     interested: dict[ChildId, dict[tuple[str, int], None]] = field(default_factory=dict)
@@ -69,7 +78,7 @@ class Requests:
 
     # --- arrival ------------------------------------------------------------------------------
 
-    def receive(self, event: Request, now: float) -> None:
+    def receive(self, event: ControlRequest, now: float) -> None:
         """Run the request if all earlier ones of its client were seen, else hold it back."""
         request = event.request
         ledger = self.state.ledger
@@ -110,12 +119,14 @@ class Requests:
         reason = "too many requests wait for earlier ones of their clients"
         self.state.do(Reply(request, StopAnswer((), (Trouble(ChildId(""), "busy", reason),))))
 
-    def _run(self, event: Request, now: float) -> None:
+    def _run(self, event: ControlRequest, now: float) -> None:
         match event:
             case ChildrenRequested():
                 self._run_start(event)
             case StopRequested():
                 self._run_stop(event)
+            case ClusterSizeSet():
+                self._set_cluster_size(event)
             case _:
                 self._run_move(event, now)
         self.progress(event.request.key, now)
@@ -124,6 +135,9 @@ class Requests:
 
     def _run_start(self, event: ChildrenRequested) -> None:
         state, request = self.state, event.request
+        if not state.goes_on:
+            self._refuse(request, [plan.child_id for plan in event.plans], rollback=event.rollback)
+            return
         accepted: dict[ChildId, ChildPlan] = {}
         troubles: list[Trouble] = []
         for plan in event.plans:
@@ -182,10 +196,40 @@ class Requests:
         self.progress(key, now)
         return True
 
+    # --- partitions ---------------------------------------------------------------------------
+
+    def _refuse(
+        self,
+        request: RequestId,
+        child_ids: Iterable[ChildId],
+        *,
+        is_stop: bool = False,
+        rollback: bool = False,
+    ) -> None:
+        """A partitioned hub starts and stops nothing; only its own end is always possible."""
+        why = self.state.standstill or ""
+        troubles = tuple(Trouble(c, "no_quorum", why) for c in dict.fromkeys(child_ids))
+        self.state.record(
+            RequestOpened(request, (), troubles=troubles, is_stop=is_stop, rollback=rollback)
+        )
+
+    def _set_cluster_size(self, event: ClusterSizeSet) -> None:
+        """The user knows how large the cluster is; what was remembered of it is forgotten."""
+        has_size = isinstance(self.state.settings.partition_tolerance, MajorityRule)
+        answer = SizeAnswer(event.size if has_size else None)
+        if has_size:
+            self.state.record(ClusterSized(event.size))
+            self.state.note("cluster_size_set", f"{event.size} nodes are the whole cluster now")
+        self.state.record(RequestAnswered(event.request, answer))
+        self.state.do(Reply(event.request, answer))
+
     # --- stop ---------------------------------------------------------------------------------
 
     def _run_stop(self, event: StopRequested) -> None:
         state = self.state
+        if not state.goes_on and event.child_ids is not None:
+            self._refuse(event.request, event.child_ids, is_stop=True)
+            return
         asked = list(state.ledger.children) if event.child_ids is None else event.child_ids
         known = tuple(dict.fromkeys(c for c in asked if c in state.ledger.children))
         troubles = tuple(

@@ -109,9 +109,11 @@ def _health(
     if child.is_lost:
         return Health.LOST, "no copy that held the state is left"
     ready = sum(1 for p, seen in counted if seen.is_ready and is_in_sync(child, p.number))
+    if not serving and child.given_up is not None:
+        return Health.STOPPED, child.given_up
+    if not state.goes_on:
+        return Health.NO_ACTIVE, state.standstill or "the nodes are being counted"
     if not serving:
-        if child.given_up is not None:
-            return Health.STOPPED, child.given_up
         if child.epoch == child.born_epoch:
             return Health.STARTING, "the first copies are on their way up"
         return Health.NO_ACTIVE, _why_no_active(state, child, now)

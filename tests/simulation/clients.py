@@ -12,6 +12,8 @@ from raphub.core import calls
 from raphub.core.calls import Attempt, News, Next, Outcome
 from raphub.core.messages import (
     ChildrenRequested,
+    ClusterSizeSet,
+    ControlRequest,
     DrainRequested,
     MigrationRequested,
     PauseRequested,
@@ -28,14 +30,6 @@ from tests.simulation.world import CLIENTS, World
 
 CALL_EVERY_S = 0.25
 
-Request = (
-    ChildrenRequested
-    | StopRequested
-    | SwitchoverRequested
-    | MigrationRequested
-    | DrainRequested
-    | PauseRequested
-)
 ADMISSION_WAIT_S = 1.0
 
 
@@ -127,7 +121,7 @@ class Requester:
     cluster: Cluster
     name: str
     number: int = 0
-    unanswered: dict[int, Request] = field(default_factory=dict)
+    unanswered: dict[int, ControlRequest] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def start(self, *plans: ChildPlan, rollback: bool = False) -> None:
@@ -154,6 +148,10 @@ class Requester:
         """Ask the hub to do nothing by itself, or to do so again."""
         self._ask(PauseRequested(self._next(), is_paused))
 
+    def set_cluster_size(self, size: int) -> None:
+        """Say how large the whole cluster is."""
+        self._ask(ClusterSizeSet(self._next(), size))
+
     def answered(self, request: RequestId, answer: Answer) -> None:
         """An answer has come; every further one must be the same."""
         if request.client != self.name:
@@ -167,11 +165,11 @@ class Requester:
         self.number += 1
         return RequestId(self.name, self.number, min([*self.unanswered, self.number]))
 
-    def _ask(self, event: Request) -> None:
+    def _ask(self, event: ControlRequest) -> None:
         self.unanswered[event.request.number] = event
         self._send(event)
 
-    def _send(self, event: Request) -> None:
+    def _send(self, event: ControlRequest) -> None:
         """Send it, twice now and then, and again for as long as there is no answer."""
         if event.request.number not in self.unanswered:
             return
@@ -179,6 +177,6 @@ class Requester:
             self.world.at(self.world.chance.uniform(0, 0.3), lambda: self._deliver(event))
         self.world.at(self.world.chance.uniform(2, 4), lambda: self._send(event))
 
-    def _deliver(self, event: Request) -> None:
+    def _deliver(self, event: ControlRequest) -> None:
         for life in self.cluster.lives[-1:]:
             life.report(event)

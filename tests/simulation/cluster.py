@@ -287,6 +287,7 @@ class Cluster:
                 replica,
                 pid=len(self.processes) + 1,
                 is_led=plan.model is Model.ACTIVE_PASSIVE,
+                is_bound=self.settings.partition_tolerance is not None,
                 signal=plan.signal,
                 lease_duration_s=self.settings.lease_duration_s,
                 lease_renewal_s=self.settings.lease_renewal_s,

@@ -27,6 +27,7 @@ from raphub.core.messages import (
     ProbeNode,
     ProcessGone,
     Publish,
+    PublishCluster,
     Record,
     Recovered,
     ReplicaFailed,
@@ -256,6 +257,8 @@ class HubLife:
                 self._dial(replica)
             case ProbeNode(node_id, _):
                 self._probe(node_id)
+            case PublishCluster():
+                pass
             case Note(kind, text, _, replica, _):
                 self.world.note("life", self.number, kind, replica or "", text)
             case Record():
