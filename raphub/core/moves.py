@@ -103,7 +103,9 @@ def fail_destination(state: HubState, child: Child, node_id: NodeId, reason: str
 def begin(state: HubState, event: MoveRequest, now: float) -> tuple[Move | None, list[Trouble]]:
     """Record what is asked for. What it waits for, if anything, and why it cannot be."""
     if not state.goes_on and not _is_harmless(event):
-        return None, [Trouble(ChildId(""), "no_quorum", state.standstill)]
+        return None, [
+            Trouble(ChildId(""), "no_quorum", state.standstill or "the nodes are not known yet")
+        ]
     match event:
         case SwitchoverRequested():
             return _begin_switchover(state, event, now)
