@@ -45,11 +45,16 @@ if TYPE_CHECKING:
     from raphub.hub import Hub as Hub
     from raphub.hub import default_hub as default_hub
     from raphub.hub import hubs as hubs
+    from raphub.spec import Candidate as Candidate
     from raphub.spec import ChildSpec as ChildSpec
     from raphub.spec import ConsistentHashing as ConsistentHashing
+    from raphub.spec import CustomDistribution as CustomDistribution
+    from raphub.spec import DistributionStrategy as DistributionStrategy
     from raphub.spec import Divergence as Divergence
     from raphub.spec import DynamicQuorum as DynamicQuorum
+    from raphub.spec import Guided as Guided
     from raphub.spec import HubConfig as HubConfig
+    from raphub.spec import LeastLoaded as LeastLoaded
     from raphub.spec import MajorityQuorum as MajorityQuorum
     from raphub.spec import Replication as Replication
     from raphub.spec import Singularity as Singularity
@@ -101,11 +106,16 @@ _HOMES = {
     "raphub.handle": ("ChildHandle",),
     "raphub.hub": ("Hub", "default_hub", "hubs"),
     "raphub.spec": (
+        "Candidate",
         "ChildSpec",
         "ConsistentHashing",
+        "CustomDistribution",
+        "DistributionStrategy",
         "Divergence",
         "DynamicQuorum",
+        "Guided",
         "HubConfig",
+        "LeastLoaded",
         "MajorityQuorum",
         "Replication",
         "Singularity",

@@ -33,6 +33,7 @@ from raphub.errors import (
     ChildNotFound,
     HubBusy,
     HubUnreachable,
+    InvalidMapping,
     NoQuorum,
     NotEnoughNodes,
 )
@@ -220,12 +221,20 @@ class Control:
     def _raise_if_nothing_began(self, answer: StartAnswer, *, check_existing: bool) -> None:
         """What concerns the request as a whole is raised; what concerns one child is reported."""
         kinds = {trouble.kind for trouble in answer.troubles}
+        unmapped = next((t for t in answer.troubles if t.kind == "invalid_mapping"), None)
         there = [t.child_id for t in answer.troubles if t.kind == "already_started"]
         if there and check_existing and not answer.started:
             raise ChildAlreadyStarted(
                 f"these children run already in the hub {self._view.hub_id!r}: {', '.join(there)}.",
                 hub_id=self._view.hub_id,
                 child_id=there[0],
+            )
+        if unmapped is not None and not answer.started:
+            raise InvalidMapping(
+                f"{unmapped.child_id!r} was not started, nor what was asked for with it: "
+                f"{unmapped.reason}.",
+                hub_id=self._view.hub_id,
+                child_id=unmapped.child_id,
             )
         if kinds == {"not_enough_nodes"} and not answer.started:
             first = answer.troubles[0]
@@ -283,6 +292,7 @@ class Control:
 _NAMES = {
     "already_started": "ChildAlreadyStarted",
     "duplicate": "ChildAlreadyStarted",
+    "invalid_mapping": "InvalidMapping",
     "not_enough_nodes": "NotEnoughNodes",
     "not_found": "ChildNotFound",
     "start_failed": "ChildStartFailed",

@@ -80,14 +80,17 @@ class Hub:
         Returns when its `child_specs` run. A hub of the same id and configuration is connected to;
         with another configuration: `HubConfigConflict`. Starts Ray if this process is not
         connected; all then ends with this process. Raises `ChildStartFailed` if a child of
-        `child_specs` does not start, and `NoQuorum` if there are too few nodes to start any; the hub is
+        `child_specs` does not start, `NoQuorum` if there are too few nodes to start any,
+        `InvalidMapping` if its mapping does not fit the cluster, and `InvalidSetting` if the head
+        node cannot import the strategy of the user's own; the hub is
         then stopped again, if this call started it.
         """
         config = HubConfig() if config is None else config
         ensure_ray()
         was_there = _find_actor(config.hub_id) is not None
         actor = _create_actor(config)
-        found = _config_of(actor, config.hub_id)
+        described = _describe(actor, config.hub_id)
+        found = HubConfig.model_validate_json(described.config_json)
         differences = config.differences(found)
         if differences:
             raise HubConfigConflict(
@@ -96,6 +99,15 @@ class Hub:
                 hub_id=config.hub_id,
             )
         hub = cls(view_of(config.hub_id), config)
+        if described.trouble:
+            if not was_there:
+                hub.stop()
+            raise InvalidSetting(
+                f"the hub {config.hub_id!r} cannot use its strategy: {described.trouble}.",
+                field="distribution",
+                hub_id=config.hub_id,
+                hint="Install the strategy's module on the head node, or name it in `runtime_env`.",
+            )
         hub._start_static_children(may_stop=not was_there)
         return hub
 
@@ -157,8 +169,9 @@ class Hub:
         start. `on_failure="rollback"` stops everything again if one child fails. `metadata` is
         added to each spec's own. Raises at once: `InvalidSetting` (also for no specs at all and
         for a class that cannot be pickled). `result` raises `NotEnoughNodes` if nothing could be
-        started for want of nodes, `NoQuorum` if the hub is partitioned, and `HubUnreachable`,
-        `HubBusy`, `CallTimeout`.
+        started for want of nodes, `NoQuorum` if the hub is partitioned, `InvalidMapping` if a guided
+        child's nodes do not fit it (nothing starts then), and `HubUnreachable`, `HubBusy`,
+        `CallTimeout`.
         """
         listed = list(specs)
         if not listed:
@@ -463,13 +476,17 @@ def _create_actor(config: HubConfig) -> Any:  # noqa: ANN401 - a Ray handle
 
 
 def _config_of(actor: Any, hub_id: str) -> HubConfig:  # noqa: ANN401 - a Ray handle
+    return HubConfig.model_validate_json(_describe(actor, hub_id).config_json)
+
+
+def _describe(actor: Any, hub_id: str) -> HubDescription:  # noqa: ANN401 - a Ray handle
     try:
         described: HubDescription = ray.get(actor.describe.remote(), timeout=DESCRIBE_TIMEOUT_S)
     except (GetTimeoutError, RayActorError) as error:
         raise HubUnreachable(
             f"the hub {hub_id!r} does not answer: {error}", hub_id=hub_id
         ) from error
-    return HubConfig.model_validate_json(described.config_json)
+    return described
 
 
 def hub_named(hub: str | Hub | None) -> Hub:

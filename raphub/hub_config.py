@@ -12,13 +12,15 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from raphub.child_spec import ChildSpec
 from raphub.core.model import HubSettings
-from raphub.errors import InvalidSetting
+from raphub.errors import InvalidMapping, InvalidSetting
 from raphub.settings import Count, DeathProofChoice, LabelSelector, Seconds, Setting
 from raphub.strategies import (
     ConsistentHashing,
-    Distribution,
+    DistributionChoice,
+    DistributionStrategy,
     Divergence,
     DynamicQuorum,
+    Guided,
     PartitionTolerance,
     Redundancy,
     Replication,
@@ -54,9 +56,10 @@ class HubConfig(Setting):
         default=Replication(),
         description="how many copies a child has: raphub.Singularity() or raphub.Replication(...)",
     )
-    distribution: Distribution = Field(
+    distribution: DistributionChoice = Field(
         default=ConsistentHashing(),
-        description="which nodes the copies go to: raphub.ConsistentHashing()",
+        description="which nodes the copies go to: raphub.ConsistentHashing(), "
+        "raphub.Guided(mapping=...), raphub.LeastLoaded() or a DistributionStrategy of your own",
     )
     partition_tolerance: PartitionTolerance = Field(
         default=Divergence(),
@@ -198,6 +201,26 @@ class HubConfig(Setting):
             )
         return value
 
+    @field_validator("distribution", mode="before")
+    @classmethod
+    def _name_strategy(cls, value: object) -> object:
+        """A user's strategy is kept by its name, so that whoever reads this need not import it."""
+        return value.named() if isinstance(value, DistributionStrategy) else value
+
+    @model_validator(mode="after")
+    def _check_mapping(self) -> HubConfig:
+        if isinstance(self.distribution, Guided):
+            unmapped = [s.child_id for s in self.child_specs]
+            unmapped = [c for c in unmapped if c not in self.distribution.mapping]
+            if unmapped:
+                raise InvalidMapping(
+                    f"the mapping names no nodes for {', '.join(map(repr, unmapped))}.",
+                    field="distribution.mapping",
+                    child_id=unmapped[0],
+                    hint="Add each of `child_specs` to `Guided(mapping=...)`.",
+                )
+        return self
+
     @field_validator("child_specs")
     @classmethod
     def _check_child_ids(cls, specs: Sequence[ChildSpec]) -> Sequence[ChildSpec]:
@@ -282,9 +305,10 @@ class HubConfig(Setting):
 
     def settings(self) -> HubSettings:
         """The bounds as the core reads them."""
-        bounds: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(HubSettings)}
-        bounds["partition_tolerance"] = self.partition_tolerance.rule()
-        return HubSettings(**bounds)
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(HubSettings)}
+        values["partition_tolerance"] = self.partition_tolerance.rule()
+        values["distribution"] = self.distribution.for_core()
+        return HubSettings(**values)
 
     def differences(self, other: HubConfig) -> list[str]:
         """In words, how `other` differs from this one; empty if they ask for the same hub.

@@ -13,14 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_serializer
 
 from raphub.child_spec import ChildSpec, load_class, qualified_name
 from raphub.core.model import Acks, ChildId, ChildPlan, Model, OnDataLoss, Signal, Spread, State
+from raphub.core.placement import Candidate
 from raphub.errors import InvalidSetting
 from raphub.hub_config import HubConfig
 from raphub.options import OPTIONS_ATTRIBUTE, GivenOptions, ReplicatedOptions, class_options
 from raphub.settings import refuse_combination
 from raphub.strategies import (
     ConsistentHashing,
+    CustomDistribution,
+    DistributionStrategy,
     Divergence,
     DynamicQuorum,
+    Guided,
+    LeastLoaded,
     MajorityQuorum,
     Replication,
     Singularity,
@@ -29,12 +34,17 @@ from raphub.strategies import (
 
 __all__ = [
     "OPTIONS_ATTRIBUTE",
+    "Candidate",
     "ChildSpec",
     "ConsistentHashing",
+    "CustomDistribution",
+    "DistributionStrategy",
     "Divergence",
     "DynamicQuorum",
     "GivenOptions",
+    "Guided",
     "HubConfig",
+    "LeastLoaded",
     "MajorityQuorum",
     "ReplicatedOptions",
     "Replication",

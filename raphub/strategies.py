@@ -5,14 +5,27 @@ Strategies are values: what they decide is decided by pure functions of the core
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from raphub.core.model import Acks, ChildId, ChildPlan, Model, OnDataLoss, Signal, State
+from raphub.core.model import (
+    Acks,
+    ChildId,
+    ChildPlan,
+    Distribution,
+    DistributionKind,
+    Model,
+    OnDataLoss,
+    Signal,
+    State,
+)
+from raphub.core.placement import Candidate
 from raphub.core.quorum import DynamicRule, MajorityRule, Rule, StaticRule
-from raphub.errors import InvalidSetting
+from raphub.errors import InvalidMapping, InvalidSetting
 from raphub.settings import (
     DEFAULT_STATE,
     AcksChoice,
@@ -102,9 +115,156 @@ class Replication(Setting):
 
 
 class ConsistentHashing(Setting):
-    """Copies are placed by a hash of child and node: a node that joins moves few of them."""
+    """Copies are placed by a hash of child and node: a node that joins moves few of them.
+
+    Rendezvous hashing (Thaler and Ravishankar, 1996).
+    """
 
     kind: Literal["consistent_hashing"] = "consistent_hashing"
+
+    def for_core(self) -> Distribution:
+        """As the core reads it."""
+        return Distribution()
+
+
+class Guided(Setting):
+    """Copies are placed exactly where `mapping` says, and nowhere else.
+
+    `mapping` names the nodes of each child, by Ray's node id or by address: the first copy goes to
+    the first node, and further ones than the factor are spares, used in their order. A copy whose
+    node is lost waits, and its child is degraded, until a mapped node is there. Name addresses
+    where machines come back: a restarted node has another id. `zone_label` matters only with
+    `spread="strict"`. A child that is not in the mapping, or whose mapping cannot be kept when it
+    is started, raises `InvalidMapping`, and nothing of that request starts.
+    """
+
+    kind: Literal["guided"] = "guided"
+    mapping: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="for each child id, its nodes by id or address, the first copy's node first",
+    )
+
+    @field_validator("mapping", mode="before")
+    @classmethod
+    def _check_mapping(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise InvalidMapping(
+                f"`mapping` should be a dictionary, not {value!r}.",
+                field="mapping",
+                hint='Write Guided(mapping={"child1": [node, ...]}).',
+            )
+        for child_id, nodes in cast("Mapping[object, object]", value).items():
+            wrong = _wrong_entries(nodes)
+            if wrong:
+                raise InvalidMapping(
+                    f"`mapping` has for {child_id!r} {wrong}.",
+                    field="mapping",
+                    child_id=str(child_id),
+                    hint=f"Give {child_id!r} a list of node ids or addresses, each once.",
+                )
+        return cast("object", value)
+
+    def for_core(self) -> Distribution:
+        """As the core reads it."""
+        mapping = {ChildId(child_id): nodes for child_id, nodes in self.mapping.items()}
+        return Distribution(DistributionKind.GUIDED, mapping)
+
+
+def _wrong_entries(nodes: object) -> str:
+    if not isinstance(nodes, list | tuple):
+        return f"{nodes!r}, which is not a list of nodes"
+    listed = cast("Sequence[object]", nodes)
+    if not listed:
+        return "no nodes"
+    if not all(isinstance(node, str) and node for node in listed):
+        return f"{listed!r}, which are not all node ids or addresses"
+    twice = next((node for node in listed if listed.count(node) > 1), None)
+    return "" if twice is None else f"the node {twice!r} twice"
+
+
+class LeastLoaded(Setting):
+    """Copies are placed where the load is least.
+
+    The load of a node is the largest share in use of its CPUs, its memory and what else the child
+    asks for, by Ray's figures, which are about two seconds old, and by what was placed since. A copy
+    counts as a tenth of a CPU at least. Equal nodes are told apart by consistent hashing. Not
+    promised: that CPU time which nobody has reserved with Ray is seen.
+    """
+
+    kind: Literal["least_loaded"] = "least_loaded"
+
+    def for_core(self) -> Distribution:
+        """As the core reads it."""
+        return Distribution(DistributionKind.LEAST_LOADED)
+
+
+class CustomDistribution(Setting):
+    """A distribution strategy of the user's own, by the name of its class.
+
+    It is what a `DistributionStrategy` becomes in a `HubConfig`; write it yourself in a file.
+    """
+
+    kind: Literal["custom"] = "custom"
+    cls: str = Field(
+        description='the strategy\'s class, as "package.module:Class", importable on the head node'
+    )
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="the values of the strategy's fields, as plain JSON"
+    )
+
+    @field_validator("cls")
+    @classmethod
+    def _check_cls(cls, name: str) -> str:
+        module, colon, path = name.partition(":")
+        if not (module and colon and path):
+            raise ValueError(f'should be written as "package.module:Class", not {name!r}')
+        if module == "__main__" or "<locals>" in path:
+            raise InvalidSetting(
+                f"the hub cannot import the class {name!r}: it is in the script that runs, "
+                "in a notebook or in a function.",
+                field="cls",
+                hint="Put the strategy's class into a module that the head node can import.",
+            )
+        return name
+
+    def for_core(self) -> Distribution:
+        """As the core reads it."""
+        return Distribution(
+            DistributionKind.CUSTOM, cls=self.cls, settings=json.dumps(self.settings)
+        )
+
+
+class DistributionStrategy(Setting):
+    """Derive from it to say yourself where copies go; fields are settings, as in pydantic.
+
+    An instance is given as `HubConfig(distribution=...)`. It reaches the hub as the name of its
+    class and its fields as JSON, so the class must be in a module that the head node can import;
+    `Hub.start` raises `InvalidSetting` if it cannot. `rank` runs in the hub's own process, one call
+    at a time, for each copy that is placed, and nothing else is decided meanwhile: answer within a
+    millisecond, from the arguments and the fields alone. If it raises, answers with what is not
+    allowed, or takes longer than half a second, consistent hashing decides, and an event
+    `strategy_failed` says why. Copies are not moved later on because `rank` would answer otherwise.
+    """
+
+    @abstractmethod
+    def rank(
+        self, child_id: str, nodes: Sequence[Candidate], taken: Mapping[str, int]
+    ) -> Sequence[str]:
+        """The ids of the nodes for one further copy of the child, the best one first, as a list.
+
+        `nodes` are all that may hold it; those without a copy of the child, if there are any.
+        `taken` counts the child's copies on each node. A node that is left out gets no copy; if all
+        are left out, the copy waits for the next change of the child or of the nodes. Nodes where a
+        copy was lost half a minute ago come last, and a zone with fewer copies first, whatever the
+        order says.
+        """
+
+    def named(self) -> CustomDistribution:
+        """The strategy as it is kept: the name of its class, and its fields."""
+        kind = type(self)
+        return CustomDistribution(
+            cls=f"{kind.__module__}:{kind.__qualname__}", settings=self.model_dump(mode="json")
+        )
 
 
 class Divergence(Setting):
@@ -192,8 +352,9 @@ class MajorityQuorum(Setting):
 
 
 Redundancy = Annotated[Singularity | Replication, Field(discriminator="kind")]
-# There is one strategy of this kind yet; the next one makes it a union told by `kind`.
-Distribution = ConsistentHashing
+DistributionChoice = Annotated[
+    ConsistentHashing | Guided | LeastLoaded | CustomDistribution, Field(discriminator="kind")
+]
 PartitionTolerance = Annotated[
     Divergence | StaticQuorum | DynamicQuorum | MajorityQuorum, Field(discriminator="kind")
 ]

@@ -23,6 +23,11 @@ import ray
 
 from raphub.actors import guardian
 from raphub.actors.clock import now_s
+from raphub.actors.custom_strategy import (
+    CustomStrategy,
+    StrategyNotLoadedError,
+    load_strategy,
+)
 from raphub.actors.encoding import pack, unpack
 from raphub.actors.history import History
 from raphub.actors.journal import Charter, HubStore
@@ -58,7 +63,16 @@ from raphub.core.messages import (
     Ticked,
     WireClosed,
 )
-from raphub.core.model import Address, ChildId, HubSettings, NodeId, ReplicaId, replica_id
+from raphub.core.model import (
+    Address,
+    ChildId,
+    Distribution,
+    DistributionKind,
+    HubSettings,
+    NodeId,
+    ReplicaId,
+    replica_id,
+)
 from raphub.core.records import Ledger, RequestId
 from raphub.core.views import ChildView
 
@@ -67,6 +81,8 @@ TERM_CHECKS_PER_LIMIT = 4
 COMPACT_AFTER_ENTRIES = 200
 GUARDIAN_SILENCE_S = 1.0
 POLL_TIMEOUT_S = 10.0
+IMPORT_PATIENCE_S = 30.0
+KINDS_WITH_LOADS = (DistributionKind.LEAST_LOADED, DistributionKind.CUSTOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +98,16 @@ class HubOrders:
 
 @dataclass(frozen=True, slots=True)
 class HubDescription:
-    """What hub an actor coordinates: its configuration as JSON, and the actor's process."""
+    """What hub an actor coordinates: its configuration as JSON, and the actor's process.
+
+    `trouble` says why the actor cannot use the strategy that is configured; empty if it can.
+    """
 
     incarnation: str
     term: int
     config_json: str
     pid: int
+    trouble: str = ""
 
 
 class HubActor:
@@ -102,7 +122,8 @@ class HubActor:
         """What hub this is, once it is up."""
         await self._life.until_up()
         charter, term = self._life.charter, self._life.machine.term
-        return HubDescription(charter.incarnation, term, charter.config_json, os.getpid())
+        trouble = self._life.strategy_trouble
+        return HubDescription(charter.incarnation, term, charter.config_json, os.getpid(), trouble)
 
     @ray.method(concurrency_group="requests")
     async def request(self, packed: bytes) -> bytes:
@@ -144,6 +165,7 @@ class HubLife:
         self._dialing: dict[Connection, ReplicaId] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_dissolving = False
+        self.strategy_trouble = ""
         self.history = History(orders.events_max)
 
     # --- for Ray's loops ----------------------------------------------------------------------
@@ -194,7 +216,8 @@ class HubLife:
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[HubEvent] = asyncio.Queue()
-        self._recover()
+        settings = self._read_charter()
+        self._recover(settings, await self._load_strategy(settings.distribution))
         await asyncio.to_thread(self._look_around)
         await self._drain_events()
         self._process([Recovered()])
@@ -203,15 +226,40 @@ class HubLife:
 
     def _look_around(self) -> None:
         """What is in the cluster: its nodes and the copies that are there, from now on."""
-        NodeWatch(self.report).start()
+        kind = self.machine.settings.distribution.kind
+        NodeWatch(self.report, has_loads=kind in KINDS_WITH_LOADS).start()
         self.launcher.keep_looking()
 
-    def _recover(self) -> None:
-        """Read the journal, claim the term, and be ready to decide."""
+    def _read_charter(self) -> HubSettings:
+        """The settings of the hub, which were kept when it was first started."""
         orders = self._orders
         self.store = HubStore(orders.hub_id, self._beat)
         self.charter: Charter = self.store.charter(orders.config_json, orders.settings)
         settings: HubSettings = unpack(self.charter.settings)
+        return settings
+
+    async def _load_strategy(self, distribution: Distribution) -> CustomStrategy | None:
+        """The user's strategy, if there is one; an import that is slow does not look like a death."""
+        if distribution.kind is not DistributionKind.CUSTOM:
+            return None
+        gives_up_at = now_s() + IMPORT_PATIENCE_S
+        loading = asyncio.create_task(asyncio.to_thread(load_strategy, distribution, self._beat))
+        while not loading.done() and now_s() < gives_up_at:
+            self._beat()
+            await asyncio.wait([loading], timeout=TICK_S)
+        try:
+            if loading.done():
+                return loading.result()
+            self.strategy_trouble = f"the import of {distribution.cls!r} takes too long"
+        except StrategyNotLoadedError as error:
+            self.strategy_trouble = str(error)
+        text = f"consistent hashing decides: {self.strategy_trouble}"
+        self.history.add(Note("strategy_failed", text))
+        return None
+
+    def _recover(self, settings: HubSettings, strategy: CustomStrategy | None) -> None:
+        """Read the journal, claim the term, and be ready to decide."""
+        orders = self._orders
         self.journal = Journal(secrets.token_hex(6))
         ledger = Ledger(tombs_max=settings.tombstones_max, answers_max=settings.answers_max)
         began_at = now_s()
@@ -220,7 +268,7 @@ class HubLife:
         for fact in self.store.perform(self.journal.claim()):
             ledger.apply(fact)
         began_at = now_s()
-        self.machine = HubMachine(settings, ledger, self.journal.term, began_at)
+        self.machine = HubMachine(settings, ledger, self.journal.term, began_at, strategy)
         self.launcher = Launcher(
             orders.hub_id,
             self.charter.incarnation,

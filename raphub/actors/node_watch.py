@@ -1,7 +1,7 @@
-"""Which nodes and jobs does Ray see?
+"""Which nodes and jobs does Ray see, and what is free on the nodes?
 
 Turns Ray's tables into events by looking often. This is the ONLY module that asks Ray for what has
-no public call: the table of jobs, and which nodes are to be taken away.
+no public call: the table of jobs, which nodes are to be taken away, and what is free on each.
 """
 
 from __future__ import annotations
@@ -14,24 +14,28 @@ from typing import Any
 import ray
 import ray._private.state
 
-from raphub.core.messages import DrainNoticed, HubEvent, JobsEnded, NodesSeen
+from raphub.core.messages import DrainNoticed, HubEvent, JobsEnded, LoadsSeen, NodesSeen
 from raphub.core.model import Node, NodeId
 
 LOOK_EVERY_S = 0.25
 JOBS_EVERY_LOOKS = 4
 NO_DEADLINE_S = 3600.0
 """What is said to be left where Ray names no time."""
+LOADS_EVERY_LOOKS = 8
 
 
 class NodeWatch:
     """A thread that reports `NodesSeen` when the living nodes change, and `JobsEnded` once a job.
 
     `DrainNoticed` is reported at every look at which there are such nodes.
+
+    With `has_loads`, it reports `LoadsSeen` every two seconds as well: one small request to the GCS.
     """
 
-    def __init__(self, report: Callable[[HubEvent], None]) -> None:
+    def __init__(self, report: Callable[[HubEvent], None], *, has_loads: bool = False) -> None:
         """`report` is called from this watch's own thread."""
         self._report = report
+        self._has_loads = has_loads
         self._seen: tuple[Node, ...] | None = None
         self._jobs_over: set[str] = set()
         self._stopping = threading.Event()
@@ -54,6 +58,8 @@ class NodeWatch:
                 self._look_at_drains()
                 if looks % JOBS_EVERY_LOOKS == 0:
                     self._look_at_jobs()
+                if self._has_loads and looks % LOADS_EVERY_LOOKS == 0:
+                    self._look_at_loads()
             except Exception:  # noqa: BLE001, S112 - Ray's tables are away: the last look stands
                 continue
 
@@ -81,6 +87,11 @@ class NodeWatch:
         if fresh:
             self._jobs_over |= fresh
             self._report(JobsEnded(tuple(sorted(fresh))))
+
+    def _look_at_loads(self) -> None:
+        available: Any = ray._private.state.available_resources_per_node  # noqa: SLF001
+        free = {NodeId(node_id): dict(left) for node_id, left in available().items()}
+        self._report(LoadsSeen(free))
 
 
 def _living_nodes() -> list[Node]:

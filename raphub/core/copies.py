@@ -7,15 +7,17 @@ copy is started.
 
 from __future__ import annotations
 
-from raphub.core import placement
+from collections import Counter
+
 from raphub.core.hub_state import HubState, is_led, is_role_taken
 from raphub.core.in_sync import is_in_sync
 from raphub.core.messages import StartReplica
-from raphub.core.model import Node, NodeId, Phase, Spread, replica_id
+from raphub.core.model import Node, NodeId, Phase, replica_id
 from raphub.core.moves import destination, is_active_outgoing, is_outgoing
 from raphub.core.records import Child, ChildGivenUp, Placed, ReplicaPlaced
 from raphub.core.roles import retire
 from raphub.core.sightings import Sighting
+from raphub.core.sites import best_node, crowded_copies
 
 CALLERS_FOLLOW_S = 1.0
 """So long after it has made way, a former active is there to tell its callers so."""
@@ -98,7 +100,7 @@ def _has_other_ready(state: HubState, child: Child, placed: Placed, now: float) 
 
 
 def _part_or_trim(state: HubState, child: Child, now: float) -> None:
-    """Retire passives that are too many, those that share a node first; never an active."""
+    """Retire passives that are too many, those too close to another first; never an active."""
     counted = state.counted(child, now)
     settled = [
         (placed, seen)
@@ -108,31 +110,30 @@ def _part_or_trim(state: HubState, child: Child, now: float) -> None:
     surplus = len(settled) - max(1, state.wanted(child)) - is_active_outgoing(state, child)
     if surplus <= 0 or not any(placed.number == child.active for placed, _ in settled):
         return
-    on_node: dict[NodeId, int] = {}
-    for placed, _ in settled:
-        on_node[placed.node_id] = on_node.get(placed.node_id, 0) + 1
     for _ in range(surplus):
+        on_node = Counter(placed.node_id for placed, _ in settled)
+        crowded = crowded_copies(state, child, settled)
         victims = [
-            c
-            for c in settled
-            if c[0].number != child.active
-            or (not is_led(child) and is_outgoing(state, child, c[0]))
+            copy
+            for copy in settled
+            if copy[0].number != child.active
+            or (not is_led(child) and is_outgoing(state, child, copy[0]))
         ]
-        lately = [c for c in victims if now - c[1].made_way_at < CALLERS_FOLLOW_S]
+        lately = [copy for copy in victims if now - copy[1].made_way_at < CALLERS_FOLLOW_S]
         if lately:
             state.wake_at(child.plan.child_id, lately[0][1].made_way_at + CALLERS_FOLLOW_S)
             return
         victim = max(
-            victims,
-            key=lambda c: (
-                is_outgoing(state, child, c[0]),
-                on_node[c[0].node_id] > 1,
-                c[0].number,
+            (placed for placed, _ in victims),
+            key=lambda p: (
+                is_outgoing(state, child, p),
+                on_node[p.node_id] > 1,
+                p.number in crowded,
+                p.number,
             ),
         )
-        settled.remove(victim)
-        on_node[victim[0].node_id] -= 1
-        retire(state, child, victim[0].number)
+        settled = [copy for copy in settled if copy[0] is not victim]
+        retire(state, child, victim.number)
 
 
 def _place_missing(state: HubState, child: Child, now: float) -> None:
@@ -140,10 +141,9 @@ def _place_missing(state: HubState, child: Child, now: float) -> None:
     counted = state.counted(child, now)
     staying = [copy for copy in counted if not is_outgoing(state, child, copy[0])]
     missing = state.wanted(child) - len(staying)
-    is_parting = (
-        missing == 0 and is_colocated(staying) and all(seen.is_ready for _, seen in staying)
-    )
-    if missing > 0 or is_parting or is_colocated(counted) or _is_below_factor(child, counted):
+    is_too_close = is_colocated(staying) or bool(crowded_copies(state, child, staying))
+    is_parting = missing == 0 and is_too_close and all(seen.is_ready for _, seen in staying)
+    if missing > 0 or is_too_close or _is_below_factor(child, counted):
         state.short.add(child_id)
     else:
         state.short.discard(child_id)
@@ -157,7 +157,7 @@ def _place_missing(state: HubState, child: Child, now: float) -> None:
         if state.starting_count >= state.settings.replicas_starting_max:
             state.queued[child_id] = None
             return
-        node = _best_node(state, child, now, needs_free=is_parting)
+        node = _goal(state, child, now, needs_free=is_parting)
         if node is None:
             return
         _place(state, child, node, now)
@@ -168,28 +168,13 @@ def _is_below_factor(child: Child, counted: list[tuple[Placed, Sighting]]) -> bo
     return child.plan.factor is None or len(counted) < child.plan.factor
 
 
-def _best_node(state: HubState, child: Child, now: float, *, needs_free: bool) -> Node | None:
-    taken: dict[NodeId, int] = {}
-    for placed in child.replicas.values():
-        taken[placed.node_id] = taken.get(placed.node_id, 0) + 1
+def _goal(state: HubState, child: Child, now: float, *, needs_free: bool) -> Node | None:
+    """The node for one further copy: the one that was asked for, else where it belongs."""
     asked = destination(state, child)
     if asked is not None:
         return state.nodes[asked]
     leaving = {p.node_id for p in child.replicas.values() if is_outgoing(state, child, p)}
-    nodes = [node for node in state.usable_nodes(child) if node.node_id not in leaving]
-    if needs_free or child.plan.spread is Spread.STRICT or child.plan.factor is None:
-        nodes = [node for node in nodes if not taken.get(node.node_id)]
-    label = child.plan.zone_label or ""
-    ranked = placement.rank(
-        child.plan,
-        nodes,
-        taken,
-        avoided=lambda node_id: state.avoided_until.get(node_id, now) > now,
-        zone_of=lambda node_id: (
-            state.nodes[node_id].labels.get(label) if node_id in state.nodes else None
-        ),
-    )
-    return ranked[0] if ranked else None
+    return best_node(state, child, now, needs_free=needs_free, shunned=leaving)
 
 
 def _place(state: HubState, child: Child, node: Node, now: float) -> None:
@@ -197,7 +182,7 @@ def _place(state: HubState, child: Child, node: Node, now: float) -> None:
     number = child.number + 1
     replica = replica_id(child_id, number)
     state.record(ReplicaPlaced(child_id, number, node.node_id))
-    state.place_copy(replica, node.node_id)
+    state.place_copy(replica, node.node_id, child.plan)
     state.begin_starting(state.sighting(replica, now))
     state.do(StartReplica(replica, node.node_id, child.plan))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from raphub.core import partition
+from raphub.core import partition, placement
 from raphub.core.copies import count_crash, dial_copies, settle_copies, start_left
 from raphub.core.hub_state import HubState, child_of, is_led
 from raphub.core.in_sync import change_set, find_loss, settle_set, tell_roster
@@ -31,6 +31,7 @@ from raphub.core.messages import (
     HubEvent,
     JobsEnded,
     LeaseGranted,
+    LoadsSeen,
     MigrationRequested,
     NodeRefused,
     NodesSeen,
@@ -93,19 +94,23 @@ _PHASES = list(Phase)
 
 @dataclass(slots=True)
 class HubMachine:
-    """One life of a hub actor. `began_at` is when it claimed `term`, on its own clock."""
+    """One life of a hub actor. `began_at` is when it claimed `term`, on its own clock.
+
+    `custom` is the strategy that `settings` name, if they name a user's and it could be loaded.
+    """
 
     settings: HubSettings
     ledger: Ledger
     term: int
     began_at: float
+    custom: placement.Custom | None = None
     state: HubState = field(init=False)
     requests: Requests = field(init=False)
     published: dict[ChildId, ChildView] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger.apply(TermClaimed(self.term))
-        self.state = HubState(self.settings, self.ledger, self.term, self.began_at)
+        self.state = HubState(self.settings, self.ledger, self.term, self.began_at, self.custom)
         self.requests = Requests(self.state)
 
     def handle(self, event: HubEvent, now: float) -> list[HubAction]:
@@ -154,6 +159,8 @@ class HubMachine:
                     self.requests.progress_all(now)
             case NodesSeen(nodes):
                 self._see_nodes(nodes, now)
+            case LoadsSeen(free):
+                self.state.loads.see(free, now)
             case NodeRefused(node_id):
                 self._refuse_node(node_id, now)
             case DrainNoticed(nodes):
@@ -205,7 +212,8 @@ class HubMachine:
         for child_id, child in self.ledger.children.items():
             for placed, seen in self.state.copies(child, now):
                 replica = replica_id(child_id, placed.number)
-                self.state.place_copy(replica, placed.node_id)
+                is_up = placed.address is not None
+                self.state.place_copy(replica, placed.node_id, child.plan, is_up=is_up)
                 if placed.address is not None:
                     seen.is_inherited = True
                     self.state.trust.expect(placed.node_id)
@@ -291,9 +299,10 @@ class HubMachine:
         if found is None:
             self._stop_stray(replica)
             return
-        child, _, seen = found
+        child, node_id, seen = found
         child_id, number = split_replica_id(replica)
         seen.pid = pid
+        self.state.loads.come_up(replica, node_id, now)
         if child.replicas[number].address != address:
             self.state.record(AddressLearned(child_id, number, address))
         seen.heard_at, seen.dial_at = now, NEVER

@@ -8,14 +8,17 @@ hands them out, facts first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from raphub.core import placement
+from raphub.core.loads import Loads
 from raphub.core.messages import Dial, HubAction, Note, Publish, Record
 from raphub.core.model import (
     Address,
     ChildId,
+    ChildPlan,
+    DistributionKind,
     HubSettings,
     Model,
     Node,
@@ -41,12 +44,14 @@ class HubState:
 
     `standstill` says why a partitioned hub stands still. It is empty while the hub goes on, and None
     until the nodes were counted for the first time. `cluster` is how they were counted last.
+    `custom` is the user's strategy, where the settings name one and it could be loaded.
     """
 
     settings: HubSettings
     ledger: Ledger
     term: int
     began_at: float
+    custom: placement.Custom | None = None
     leases: Leases = field(init=False)
     trust: Trust = field(init=False)
     term_held_at: float = field(init=False)
@@ -69,6 +74,8 @@ class HubState:
     starting_count: int = 0
     cluster: View | None = None
     standstill: str | None = None
+    loads: Loads = field(default_factory=Loads)
+    strategy_trouble: str = ""
 
     def __post_init__(self) -> None:
         lease_unknown_s = self.settings.term_check_s + self.settings.lease_certain_s
@@ -199,21 +206,57 @@ class HubState:
         return [node for node in self._fit_nodes(child) if node.node_id not in draining]
 
     def _fit_nodes(self, child: Child) -> list[Node]:
-        """Those, and the nodes that are being emptied."""
-        selector = self.settings.label_selector
-        return [n for n in self.nodes.values() if placement.is_usable(child.plan, n, selector)]
+        """Those, and the nodes that are being emptied.
+
+        Those of a guided child are all and only the mapped ones, in the order of the mapping. Where
+        copies must not share a zone, a node without the label is in no zone that is known.
+        """
+        plan, selector = child.plan, self.settings.label_selector
+        nodes = [n for n in self.nodes.values() if placement.is_usable(plan, n, selector)]
+        if plan.zone_label and plan.spread is Spread.STRICT:
+            nodes = [node for node in nodes if plan.zone_label in node.labels]
+        if not self.is_guided:
+            return nodes
+        entries = self.settings.distribution.mapping.get(plan.child_id, ())
+        taken = {placed.node_id: 1 for placed in child.replicas.values()}
+        return placement.by_mapping(entries, nodes, taken)
+
+    @property
+    def is_guided(self) -> bool:
+        """Does a mapping say where copies go?"""
+        return self.settings.distribution.kind is DistributionKind.GUIDED
+
+    def zone_of(self, plan: ChildPlan) -> Callable[[NodeId], str | None]:
+        """How to tell in which zone a node is, for this child; None if that is not known."""
+        label = plan.zone_label or ""
+
+        def zone(node_id: NodeId) -> str | None:
+            node = self.nodes.get(node_id)
+            return None if node is None else node.labels.get(label)
+
+        return zone
+
+    def places(self, child: Child) -> int:
+        """How many copies of the child could stand, each as far from the others as it must be.
+
+        A node that is being emptied counts until it is: a copy there waits for room elsewhere. One
+        copy on each node is a different matter.
+        """
+        is_one_a_node = child.plan.factor is None
+        nodes = self.usable_nodes(child) if is_one_a_node else self._fit_nodes(child)
+        if not has_strict_zones(child):
+            return len(nodes)
+        zone_of = self.zone_of(child.plan)
+        return len({zone_of(node.node_id) for node in nodes})
 
     def wanted(self, child: Child) -> int:
-        """How many copies the child should have on the nodes there are.
-
-        A node that is being emptied counts until it is: a copy there waits for room elsewhere.
-        """
+        """How many copies the child should have on the nodes there are."""
+        places = self.places(child)
         if child.plan.factor is None:
-            return max(1, len(self.usable_nodes(child)))
-        usable = len(self._fit_nodes(child))
-        if child.plan.spread is Spread.STRICT:
-            return min(child.plan.factor, usable)
-        return child.plan.factor if usable else 0
+            return max(1, places)
+        if self.is_guided or child.plan.spread is Spread.STRICT:
+            return min(child.plan.factor, places)
+        return child.plan.factor if places else 0
 
     def dial(self, replica: ReplicaId, seen: Sighting, address: Address) -> None:
         """Try to connect; the outcome is an event."""
@@ -227,6 +270,7 @@ class HubState:
     def forget_copy(self, replica: ReplicaId, node_id: NodeId) -> None:
         """The copy does not count any more; drop what was observed of it."""
         seen = self.sightings.pop(replica, None)
+        self.loads.forget(replica, node_id)
         if seen is not None:
             self.end_starting(seen)
         held = self.on_node.get(node_id)
@@ -246,9 +290,12 @@ class HubState:
             seen.is_starting = False
             self.starting_count -= 1
 
-    def place_copy(self, replica: ReplicaId, node_id: NodeId) -> None:
+    def place_copy(
+        self, replica: ReplicaId, node_id: NodeId, plan: ChildPlan, *, is_up: bool = False
+    ) -> None:
         """The copy stands, or is to stand, on this node."""
         self.on_node.setdefault(node_id, set()).add(replica)
+        self.loads.place(replica, node_id, plan, is_up=is_up)
 
     def avoid(self, node_id: NodeId, now: float) -> None:
         """Prefer other nodes for a while: a copy died, fell silent, or found no room here."""
@@ -267,6 +314,11 @@ class HubState:
     def crashes_of(self, child_id: ChildId) -> Crashes:
         """The deaths of this child's copies lately."""
         return self.crashes.setdefault(child_id, Crashes())
+
+
+def has_strict_zones(child: Child) -> bool:
+    """May two copies never share a zone?"""
+    return bool(child.plan.zone_label) and child.plan.spread is Spread.STRICT
 
 
 def is_led(child: Child) -> bool:

@@ -251,6 +251,13 @@ class NodesSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadsSeen:
+    """What Ray's figures say is free on each node, of each resource; what is missing is used up."""
+
+    free: dict[NodeId, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRefused:
     """Nobody listens on the port of the node's raylet: Ray will call it dead, sooner or later."""
 
@@ -396,6 +403,7 @@ HubEvent = (
     | CopiesFound
     | TermHeld
     | NodesSeen
+    | LoadsSeen
     | NodeRefused
     | DrainNoticed
     | JobsEnded

@@ -102,6 +102,29 @@ class DeathProof(StrEnum):
     LEASE = "lease"
 
 
+class DistributionKind(StrEnum):
+    """How is a node chosen for a copy?"""
+
+    CONSISTENT_HASHING = "consistent_hashing"
+    GUIDED = "guided"
+    LEAST_LOADED = "least_loaded"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How a hub's copies are distributed.
+
+    `mapping` is for GUIDED: the nodes of each child, by id or address, the first copy's first. `cls`
+    and `settings` are for CUSTOM: the strategy's class as `module:Class`, and its settings as JSON.
+    """
+
+    kind: DistributionKind = DistributionKind.CONSISTENT_HASHING
+    mapping: dict[ChildId, tuple[str, ...]] = field(default_factory=dict)
+    cls: str = ""
+    settings: str = "{}"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One Ray node as the hub last saw it. `port` is where its raylet listens, 0 if unknown."""
@@ -180,6 +203,7 @@ class HubSettings:
     death_proof: DeathProof = DeathProof.PORT
     label_selector: dict[str, str] = field(default_factory=dict)
     partition_tolerance: Rule | None = None
+    distribution: Distribution = Distribution()
 
     @property
     def lease_certain_s(self) -> float:

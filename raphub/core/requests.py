@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from raphub.core import moves
-from raphub.core.hub_state import HubState
+from raphub.core.hub_state import HubState, has_strict_zones
 from raphub.core.messages import (
     ChildrenRequested,
     ClusterSizeSet,
@@ -22,6 +22,7 @@ from raphub.core.messages import (
     StopRequested,
 )
 from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId, Spread, replica_id
+from raphub.core.placement import mapping_trouble
 from raphub.core.quorum import MajorityRule
 from raphub.core.records import (
     Answer,
@@ -146,8 +147,9 @@ class Requests:
                 accepted[plan.child_id] = plan
             else:
                 troubles.append(trouble)
-        was_there = any(trouble.kind == "already_started" for trouble in troubles)
-        nothing_starts = (event.check_existing and was_there) or (event.rollback and troubles)
+        kinds = {trouble.kind for trouble in troubles}
+        was_there = event.check_existing and "already_started" in kinds
+        nothing_starts = was_there or "invalid_mapping" in kinds or (event.rollback and troubles)
         if nothing_starts:
             accepted = {}
         for child_id, plan in accepted.items():
@@ -170,10 +172,19 @@ class Requests:
             return Trouble(child_id, "already_started", f"the child {child_id!r} runs already")
         if child_id in accepted:
             return Trouble(child_id, "duplicate", f"{child_id!r} stands twice in one request")
-        usable = len(state.usable_nodes(Child(plan, 0, 0)))
+        if state.is_guided:
+            settings, nodes = state.settings, list(state.nodes.values())
+            reason = mapping_trouble(settings.distribution, plan, nodes, settings.label_selector)
+            if reason:
+                return Trouble(child_id, "invalid_mapping", reason)
+        unstarted = Child(plan, 0, 0)
+        places = state.places(unstarted)
         needed = plan.factor if plan.spread is Spread.STRICT and plan.factor else 1
-        if usable < needed:
-            reason = f"{needed} usable nodes are needed, there are {usable} of {len(state.nodes)}"
+        if places < needed and has_strict_zones(unstarted):
+            text = f"{needed} zones (label {plan.zone_label!r}) are needed, there are {places}"
+            return Trouble(child_id, "not_enough_nodes", text)
+        if places < needed:
+            reason = f"{needed} usable nodes are needed, there are {places} of {len(state.nodes)}"
             return Trouble(child_id, "not_enough_nodes", reason)
         return None
 

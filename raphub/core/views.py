@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raphub.core.copies import is_colocated
-from raphub.core.hub_state import HubState, is_led, is_role_taken, role_of
+from raphub.core.hub_state import HubState, has_strict_zones, is_led, is_role_taken, role_of
 from raphub.core.in_sync import is_in_sync
 from raphub.core.model import ChildId, ChildPlan, Health, NodeId, Phase, ReplicaId, Role, replica_id
 from raphub.core.records import Child, Placed
 from raphub.core.roles import is_out
 from raphub.core.sightings import Sighting
+from raphub.core.sites import crowded_copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ def _health(
     factor = child.plan.factor or state.wanted(child)
     if ready < factor:
         return Health.DEGRADED, _why_short(state, child, ready, factor)
+    if crowded_copies(state, child, counted):
+        return Health.DEGRADED, "two copies are closer than they may be, and are to part"
     if is_colocated(counted):
         return Health.DEGRADED, "two copies share a node: there are fewer nodes than copies"
     return Health.OK, ""
@@ -134,6 +137,10 @@ def _why_no_active(state: HubState, child: Child, now: float) -> str:
 def _why_short(state: HubState, child: Child, ready: int, factor: int) -> str:
     if child.given_up is not None:
         return f"{ready} of {factor} copies; no more are started: {child.given_up}"
+    if state.is_guided and state.places(child) < factor:
+        return f"{ready} of {factor} copies: waits for the nodes that its mapping names"
+    if has_strict_zones(child) and state.places(child) < factor:
+        return f"{ready} of {factor} copies: too few zones (label {child.plan.zone_label!r})"
     if len(state.usable_nodes(child)) < factor:
         return f"{ready} of {factor} copies: too few usable nodes"
     return f"{ready} of {factor} copies; the rest is on its way up"
