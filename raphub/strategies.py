@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from raphub.core.model import (
     Acks,
@@ -139,7 +139,7 @@ class Guided(Setting):
     """
 
     kind: Literal["guided"] = "guided"
-    mapping: dict[str, tuple[str, ...]] = Field(
+    mapping: Mapping[str, Annotated[Sequence[str], AfterValidator(tuple)]] = Field(
         default_factory=dict,
         description="for each child id, its nodes by id or address, the first copy's node first",
     )
@@ -149,16 +149,14 @@ class Guided(Setting):
     def _check_mapping(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             raise InvalidMapping(
-                f"`mapping` should be a dictionary, not {value!r}.",
-                field="mapping",
+                f"should be a dictionary, not {value!r}.",
                 hint='Write Guided(mapping={"child1": [node, ...]}).',
             )
         for child_id, nodes in cast("Mapping[object, object]", value).items():
             wrong = _wrong_entries(nodes)
             if wrong:
                 raise InvalidMapping(
-                    f"`mapping` has for {child_id!r} {wrong}.",
-                    field="mapping",
+                    f"has for {child_id!r} {wrong}.",
                     child_id=str(child_id),
                     hint=f"Give {child_id!r} a list of node ids or addresses, each once.",
                 )
@@ -166,7 +164,7 @@ class Guided(Setting):
 
     def for_core(self) -> Distribution:
         """As the core reads it."""
-        mapping = {ChildId(child_id): nodes for child_id, nodes in self.mapping.items()}
+        mapping = {ChildId(child_id): tuple(nodes) for child_id, nodes in self.mapping.items()}
         return Distribution(DistributionKind.GUIDED, mapping)
 
 
@@ -222,7 +220,6 @@ class CustomDistribution(Setting):
             raise InvalidSetting(
                 f"the hub cannot import the class {name!r}: it is in the script that runs, "
                 "in a notebook or in a function.",
-                field="cls",
                 hint="Put the strategy's class into a module that the head node can import.",
             )
         return name
@@ -246,6 +243,8 @@ class DistributionStrategy(Setting):
     `strategy_failed` says why. Copies are not moved later on because `rank` would answer otherwise.
     """
 
+    kind: ClassVar[str] = "custom"
+
     @abstractmethod
     def rank(
         self, child_id: str, nodes: Sequence[Candidate], taken: Mapping[str, int]
@@ -265,6 +264,10 @@ class DistributionStrategy(Setting):
         return CustomDistribution(
             cls=f"{kind.__module__}:{kind.__qualname__}", settings=self.model_dump(mode="json")
         )
+
+    def for_core(self) -> Distribution:
+        """As the core reads it."""
+        return self.named().for_core()
 
 
 class Divergence(Setting):
@@ -352,9 +355,15 @@ class MajorityQuorum(Setting):
 
 
 Redundancy = Annotated[Singularity | Replication, Field(discriminator="kind")]
-DistributionChoice = Annotated[
-    ConsistentHashing | Guided | LeastLoaded | CustomDistribution, Field(discriminator="kind")
-]
+if TYPE_CHECKING:
+    # A user's strategy may be given, too; what is read back is a `CustomDistribution` then.
+    DistributionChoice = (
+        ConsistentHashing | Guided | LeastLoaded | CustomDistribution | DistributionStrategy
+    )
+else:
+    DistributionChoice = Annotated[
+        ConsistentHashing | Guided | LeastLoaded | CustomDistribution, Field(discriminator="kind")
+    ]
 PartitionTolerance = Annotated[
     Divergence | StaticQuorum | DynamicQuorum | MajorityQuorum, Field(discriminator="kind")
 ]

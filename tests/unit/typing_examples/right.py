@@ -1,6 +1,7 @@
 # pyright: strict
 """What checkers must see. Each `reveal_type` carries the type that both of them have to tell."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, reveal_type
 
 import raphub
@@ -91,6 +92,21 @@ config = raphub.HubConfig(
     child_specs=[spec, by_name],
     wire_ports=(30000, 30100),
 )
+
+
+class FewestCopies(raphub.DistributionStrategy):
+    rack: str = "a"
+
+    def rank(
+        self, child_id: str, nodes: Sequence[raphub.Candidate], taken: Mapping[str, int]
+    ) -> list[str]:
+        return [node.node_id for node in nodes if node.labels.get("rack") == self.rack]
+
+
+places: dict[str, list[str]] = {"a": ["10.0.0.1", "10.0.0.2"]}
+raphub.HubConfig(distribution=raphub.Guided(mapping=places))
+raphub.HubConfig(distribution=raphub.LeastLoaded())
+raphub.HubConfig(distribution=FewestCopies(rack="b"))
 alone = raphub.HubConfig(redundancy=raphub.Singularity(), lease_duration_s=5)
 
 
