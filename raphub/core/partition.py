@@ -27,9 +27,10 @@ def judge(state: HubState, now: float) -> None:
     if rule is None:
         return
     remembered = state.ledger.cluster_size
-    usable = sum(1 for node in state.nodes.values() if _counts(state, node))
+    doubted = sum(1 for node_id in state.vanished_at if _is_used(state, state.nodes[node_id]))
+    usable = sum(1 for node in state.nodes.values() if _is_used(state, node))
     view = state.cluster or quorum.first_view(rule, remembered, now)
-    view = quorum.look(rule, replace(view, largest=remembered), usable, now)
+    view = quorum.look(rule, replace(view, largest=remembered), usable, now, doubted)
     state.cluster = view
     if view.largest != remembered:
         state.record(ClusterSized(view.largest))
@@ -43,10 +44,10 @@ def is_usable(state: HubState, node: Node) -> bool:
     return placement.is_usable(ChildPlan(ChildId("")), node, state.settings.label_selector)
 
 
-def _counts(state: HubState, node: Node) -> bool:
-    """Is the node usable, or was it, and its loss is doubted?"""
-    is_doubted = node.node_id in state.vanished_at and node.node_id in state.on_node
-    return is_doubted or is_usable(state, node)
+def _is_used(state: HubState, node: Node) -> bool:
+    """Is the node usable, or so far only known as one that holds copies? See `HubMachine`."""
+    is_held = node.node_id in state.vanished_at and node.node_id in state.on_node
+    return is_held or is_usable(state, node)
 
 
 def _change(state: HubState, standstill: str, now: float) -> None:
@@ -58,7 +59,7 @@ def _change(state: HubState, standstill: str, now: float) -> None:
         # What was asked before says nothing about the time after.
         state.elections.clear()
         state.grace_ends_at.clear()
-    elif before:
+    elif before and not standstill:
         state.note("quorum_regained", "enough nodes are usable again; the hub goes on")
         start_left(state, now)
     for child_id in state.ledger.children:

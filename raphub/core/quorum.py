@@ -7,7 +7,7 @@ by; a hub whose rule says no is *partitioned*. Without a rule a hub always goes 
 - `StaticRule`: the size is a fixed number, and all of it is wanted. Before so many nodes were usable
   at once for the first time, the hub goes on with fewer, unless `startup_confirm` forbids it.
 - `DynamicRule`: the size is the most nodes that were usable at one time within the last
-  `threshold_time_s`, and `percent` of it is wanted. A node that joins makes up for one that was lost.
+  `threshold_time_s`, at least 1, and `percent` of it is wanted. A node that joins makes up for one that was lost.
   A loss is forgotten `threshold_time_s` after it: this rule brakes sudden losses, and lets slow ones
   pass.
 - `MajorityRule`: the size is the largest count that is remembered, `initial_cluster_size` if none is,
@@ -79,15 +79,18 @@ def first_view(rule: Rule, largest: int, now: float) -> View:
     return View(now, 0, largest, losses)
 
 
-def look(rule: Rule, view: View, usable: int, now: float) -> View:
-    """The view after the nodes were counted: so many are usable now."""
+def look(rule: Rule, view: View, usable: int, now: float, doubted: int = 0) -> View:
+    """The view after the nodes were counted: so many are usable now.
+
+    `doubted` of them seem lost, which is not believed yet: they count, and make nothing larger.
+    """
     losses = view.losses
     if usable < view.usable:
         losses = (*losses, Loss(now, view.usable))
     threshold_s = rule.threshold_time_s if isinstance(rule, DynamicRule) else 0.0
     kept = tuple(loss for loss in losses if loss.count > usable and now - loss.at <= threshold_s)
     seen = replace(view, now=now, usable=usable, losses=kept)
-    return replace(seen, largest=_remembered(rule, seen))
+    return replace(seen, largest=_remembered(rule, seen, usable - doubted))
 
 
 def size(rule: Rule, view: View) -> int:
@@ -96,7 +99,7 @@ def size(rule: Rule, view: View) -> int:
         case StaticRule():
             return rule.size
         case DynamicRule():
-            return max([view.usable, *(loss.count for loss in view.losses)])
+            return max([1, view.usable, *(loss.count for loss in view.losses)])
         case MajorityRule():
             return view.largest or rule.initial_cluster_size
         case _:
@@ -117,15 +120,15 @@ def may_go_on(rule: Rule, view: View) -> bool:
             assert_never(rule)
 
 
-def _remembered(rule: Rule, view: View) -> int:
-    """What a later hub actor has to know of the size."""
+def _remembered(rule: Rule, view: View, sure: int) -> int:
+    """What a later hub actor has to know of the size; so many nodes are usable for sure."""
     match rule:
         case StaticRule():
-            return max(view.largest, min(view.usable, rule.size))
+            return max(view.largest, min(sure, rule.size))
         case DynamicRule():
             return size(rule, view)
         case MajorityRule():
-            is_grown = rule.track_max_size and view.usable > size(rule, view)
-            return view.usable if is_grown else view.largest
+            is_grown = rule.track_max_size and sure > size(rule, view)
+            return sure if is_grown else view.largest
         case _:
             assert_never(rule)

@@ -48,6 +48,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster, Process
     from tests.simulation.hub_life import HubLife
+    from tests.simulation.short_of_nodes import ShortOfNodes
 
 NEWS_TRAVELS_S = 2.0
 """How long it may take until a hub actor that is on its feet knows that a copy is ready."""
@@ -86,6 +87,7 @@ class Checkers:
     answered_at: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     passive_reads: dict[str, list[tuple[ReplicaId, int, int]]] = field(default_factory=dict)
     next_index: int = 0
+    short_of_nodes: ShortOfNodes | None = None
 
     # --- what comes to rest -------------------------------------------------------------------
 
@@ -104,6 +106,8 @@ class Checkers:
             elif entry.term < highest:
                 raise LawBrokenError("13", f"term {entry.term} records {fact} after {highest}")
             self._check_fact(fact)
+            if self.short_of_nodes is not None:
+                self.short_of_nodes.decides(fact)
             self.truth.apply(fact)
             if (child_id := getattr(fact, "child_id", None)) in self.truth.children:
                 self._see_set(child_id)

@@ -12,7 +12,7 @@ from tests.simulation.hub_life import HubLife
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import CLIENTS, HEAD, World
 
-NODES_MIN = 3
+NODES_SEEN_MIN = 3
 NODES_MAX = 5
 
 
@@ -49,6 +49,8 @@ class Faults:
             of_copies += [(self.move, 8)]
         if self.scenario.has_state:
             of_copies += [(self.cut_copies, 4), (self.break_link, 2)]
+        if self.scenario.is_short_of_nodes:
+            return [*of_copies, (self.kill_node, 3), (self.slander_node, 1), (self.kill_hub, 1)]
         if self.scenario.is_head_spared:
             return [*of_copies, (self.kill_process, 8), (self.break_link, 6)]
         return [
@@ -165,8 +167,8 @@ class Faults:
 
     def _keep_enough(self) -> None:
         usable = [node for node in self.cluster.up_nodes() if node.ray_sees]
-        if len(usable) < NODES_MIN:
-            self.world.at(self.world.chance.uniform(0.5, 4), self.join_node)
+        if len(usable) < self.scenario.nodes_min:
+            self.world.at(self.world.chance.uniform(*self.scenario.node_comes_s), self.join_node)
 
     # --- network ------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class Faults:
     def cut_copies(self) -> None:
         """Between two nodes, whose copies the head and the clients still reach."""
         names = [node.name for node in self.cluster.up_nodes()]
-        if len(names) < NODES_MIN:
+        if len(names) < NODES_SEEN_MIN:
             return
         here, there = self.world.chance.sample(names, 2)
         for_s = self._lasts_s(0.1, 6.0)
@@ -231,7 +233,7 @@ class Faults:
         """Ray's table loses most nodes for a while, and finds them again (law 14)."""
         for_s = self.world.chance.uniform(0.5, 1.5)
         life = self._life()
-        if life is None or life.machine is None or len(life.machine.state.nodes) < NODES_MIN:
+        if life is None or life.machine is None or len(life.machine.state.nodes) < NODES_SEEN_MIN:
             return
         self.world.note(f"fault: Ray sees one node for {for_s:.1f} s")
         self._show_nodes(is_blacked_out=True)

@@ -1,7 +1,8 @@
 """In what circumstances does a seeded run go: with which settings, and which children?
 
-Every other seed has children whose state is replicated. Of the rest, half live with the plain
-settings, and the others mix what a hub can be told to do.
+One seed in five is short of nodes, and its hub has a rule for that. Of the others, every other seed
+has children whose state is replicated. Of the rest, half live with the plain settings, and the
+others mix what a hub can be told to do.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from raphub.core.model import (
     Spread,
     State,
 )
+from raphub.core.quorum import DynamicRule, MajorityRule, Rule, StaticRule
 
 PLAIN_SETTINGS = HubSettings(
     crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
@@ -30,6 +32,16 @@ PLAIN_PLANS = (
     ChildPlan(ChildId("c"), factor=2, model=Model.ACTIVE_ACTIVE),
 )
 
+RULES: tuple[Rule, ...] = (
+    StaticRule(4),
+    StaticRule(4, startup_confirm=True),
+    StaticRule(3),
+    DynamicRule(80, 12.0),
+    DynamicRule(60, 9.0),
+    MajorityRule(4, track_max_size=False),
+    MajorityRule(1),
+)
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -38,7 +50,8 @@ class Scenario:
     `fault_length` stretches or shrinks pauses, and cuts between copies. `copy_delay_max_s` is how
     long a message between copies usually takes at most. Where the head `is_head_spared`, faults
     strike copies only, so that there are far more failovers. With `moves`, people ask for copies to
-    be elsewhere.
+    be elsewhere. Below `nodes_min` nodes, one more joins within `node_comes_s`; where the cluster
+    `is_short_of_nodes`, the faults are mostly losses of nodes.
     """
 
     settings: HubSettings = PLAIN_SETTINGS
@@ -48,6 +61,9 @@ class Scenario:
     copy_delay_max_s: float = 0.003
     is_head_spared: bool = False
     moves: bool = False
+    is_short_of_nodes: bool = False
+    nodes_min: int = 3
+    node_comes_s: tuple[float, float] = (0.5, 4.0)
 
     @property
     def has_state(self) -> bool:
@@ -71,6 +87,8 @@ def scenario(seed: int) -> Scenario:
 
 
 def _scenario(seed: int, chance: random.Random) -> Scenario:
+    if seed % 5 == 4:
+        return short_of_nodes(seed)
     if seed % 2:
         return _with_state(chance)
     if chance.random() < 0.5:
@@ -104,6 +122,27 @@ def rough(seed: int) -> Scenario:
         fault_length=0.25,
         copy_delay_max_s=0.15,
         is_head_spared=True,
+    )
+
+
+def short_of_nodes(seed: int) -> Scenario:
+    """Nodes are lost for a while, and the hub has a rule for how many it wants."""
+    chance = random.Random(f"short of nodes {seed}")
+    with_state = _with_state(chance)
+    settings = replace(
+        with_state.settings,
+        partition_tolerance=RULES[seed // 5 % len(RULES)],
+        lease_duration_s=chance.choice([2.0, 3.0]),
+        death_proof=chance.choice([DeathProof.PORT, DeathProof.PORT, DeathProof.LEASE]),
+    )
+    return replace(
+        with_state,
+        settings=settings,
+        plans=(*with_state.plans, PLAIN_PLANS[0], PLAIN_PLANS[2]),
+        is_head_spared=False,
+        is_short_of_nodes=True,
+        nodes_min=2,
+        node_comes_s=(8.0, 16.0),
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from raphub.core.model import Acks, ChildPlan, Health, Model, Phase, Role, State
+from raphub.core.quorum import MajorityRule
 from raphub.core.records import Answer, Ledger, RequestId
 from raphub.core.views import ChildView
 from raphub.testing.history import History, check
@@ -18,6 +19,7 @@ from tests.simulation.cluster import Cluster, Process
 from tests.simulation.faults import Faults
 from tests.simulation.hub_life import HubLife
 from tests.simulation.scenario import Scenario, scenario
+from tests.simulation.short_of_nodes import ShortOfNodes
 from tests.simulation.store import Store
 from tests.simulation.world import World
 from tests.simulation.writers import Writer
@@ -71,6 +73,7 @@ class Simulation:
         for writer in self.writers:
             writer.keep_writing()
         self._keep_checking()
+        self._watch_quorum()
         faults = Faults(
             self.world,
             self.cluster,
@@ -117,6 +120,12 @@ class Simulation:
         requester = self.rival if request.client == self.rival.name else self.requester
         self.world.at(self.world.delay_s(), lambda: requester.answered(request, answer))
 
+    def _watch_quorum(self) -> None:
+        rule = self.scenario.settings.partition_tolerance
+        if rule is not None:
+            self.checkers.short_of_nodes = ShortOfNodes(self.world, self.cluster, rule)
+            self.checkers.short_of_nodes.keep_looking()
+
     def _keep_checking(self) -> None:
         self.checkers.bounds()
         for process in self.cluster.living():
@@ -140,9 +149,13 @@ class Simulation:
             self.requester.pause(is_paused=False)
             for node in self.cluster.up_nodes():
                 self.requester.drain(node.name, 0.0, is_undone=True)
+        if isinstance(self.scenario.settings.partition_tolerance, MajorityRule):
+            self.world.at(25, lambda: self.requester.set_cluster_size(NODES))
         self.world.at(5, self.cluster.end_jobs)
-        # A start may have failed in the storm; what runs already is an error in the answer.
-        self.world.at(10, lambda: self.requester.start(*self.scenario.plans))
+        # A start may have failed in the storm; what runs already is an error in the answer. Where
+        # there is a rule, Ray's table and the rule's memory must have come right first.
+        after_s = 30 if self.scenario.is_short_of_nodes else 10
+        self.world.at(after_s, lambda: self.requester.start(*self.scenario.plans))
 
     def _check_convergence(self) -> None:
         """Law 11: every child whole, every request answered, nothing left over."""

@@ -97,6 +97,10 @@ def test_dynamic_80_percent_of_10___3_lost_in_an_earlier_life_stop_for_a_window(
     assert later(DYNAMIC, view, 30.1)
 
 
+def test_dynamic_80_percent_of_10___all_lost_never_run_with_none() -> None:
+    assert not later(DYNAMIC, seen(DYNAMIC, 10, 0), 1000.0)
+
+
 def test_dynamic_100_percent_of_10___1_lost_stops() -> None:
     assert not goes_on(DynamicRule(100, 30.0), 10, 9)
 
@@ -124,6 +128,11 @@ def test_majority_of_5_reset_to_3___2_suffice_1_stops() -> None:
 
 def test_majority_of_5_in_an_earlier_life___2_stop_at_once() -> None:
     assert not goes_on(MAJORITY, 2, largest=seen(MAJORITY, 5, 4).largest)
+
+
+def test_majority_of_4_of_which_2_are_doubted_and_2_joined___is_no_cluster_of_6() -> None:
+    view = quorum.look(MAJORITY, seen(MAJORITY, 4), 6, 1.0, doubted=2)
+    assert view.largest == 4
 
 
 def test_majority_of_3_said_at_first___1_stops_before_others_join() -> None:
