@@ -12,6 +12,7 @@ from raphub.core.records import (
     ChildAdded,
     ChildGivenUp,
     ChildRemoved,
+    ClusterSized,
     Fact,
     LeaseReleased,
     Ledger,
@@ -57,6 +58,7 @@ def histories(draw: st.DrawFn) -> list[Fact]:
                         LeaseReleased(child_id),
                         ReplicaForgotten(ReplicaId(f"{child_id}#{number}")),
                         ChildGivenUp(child_id, "it crashed"),
+                        ClusterSized(number),
                         ChildRemoved(child_id),
                         _next_of_request(ledger, RequestId("me", number), child_id),
                     ]
@@ -83,6 +85,7 @@ def test_a_snapshot_folds_to_the_same_ledger(history: list[Fact]) -> None:
     assert again.retired == ledger.retired
     assert again.tombs == ledger.tombs
     assert again.answers == ledger.answers
+    assert again.cluster_size == ledger.cluster_size
     assert again.requests.keys() == ledger.requests.keys()
     assert (again.epoch_floor, again.number_floor) == (ledger.epoch_floor, ledger.number_floor)
 

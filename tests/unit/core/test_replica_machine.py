@@ -194,6 +194,19 @@ def test_where_all_serve_no_lease_is_needed() -> None:
     assert machine.admit(99, 1000.0) is Admission.SERVE
 
 
+def test_where_all_serve_and_are_bound_each_needs_a_lease_and_keeps_it_in_a_new_epoch() -> None:
+    machine = built(is_led=False, is_bound=True, signal=Signal.NONE)
+    asked = sent(machine.handle(FromHub(1, TakeRole(ACTIVE, 1)), 0.0))
+    assert Renew(1, 0.0) in asked
+    assert machine.admit(1, 0.0) is Admission.WAIT
+    machine.handle(FromHub(1, LeaseGranted(1, 0.0)), 0.1)
+    assert machine.admit(99, 2.9) is Admission.SERVE
+    machine.handle(FromHub(1, TakeRole(ACTIVE, 2)), 2.9)
+    assert machine.admit(1, 2.9) is Admission.SERVE
+    assert machine.admit(1, 3.0) is Admission.WAIT
+    assert machine.may_serve_again(2)
+
+
 def test_its_heartbeat_says_what_it_is() -> None:
     machine = built()
     assert sent(machine.handle(Ticked(), 1.0)) == [Report(Phase.READY, None, 0, 0)]
