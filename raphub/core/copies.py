@@ -110,6 +110,11 @@ def _part_or_trim(state: HubState, child: Child, now: float) -> None:
     surplus = len(settled) - max(1, state.wanted(child)) - is_active_outgoing(state, child)
     if surplus <= 0 or not any(placed.number == child.active for placed, _ in settled):
         return
+    in_doubt = [state.vanished_at[p.node_id] for p, _ in counted if p.node_id in state.vanished_at]
+    if in_doubt:
+        # Without the nodes that seem to be missing, fewer copies are wanted than there may be room.
+        state.wake_at(child.plan.child_id, max(in_doubt))
+        return
     for _ in range(surplus):
         on_node = Counter(placed.node_id for placed, _ in settled)
         crowded = crowded_copies(state, child, settled)

@@ -33,6 +33,9 @@ def best_node(
     if needs_free or is_apart:
         nodes = [node for node in nodes if not taken.get(node.node_id)]
     zone_of = state.zone_of(plan)
+    in_doubt = any(placed.node_id in state.vanished_at for placed in child.replicas.values())
+    if in_doubt and (has_strict_zones(child) or state.is_guided):
+        return None  # A node in doubt, for a lease at most, may have lost its labels and address.
     if has_strict_zones(child):
         counted = [placed.node_id for placed, _ in state.counted(child, now)]
         held = {zone_of(node_id) for node_id in counted if node_id not in shunned}

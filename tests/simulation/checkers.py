@@ -17,15 +17,18 @@ from raphub.core.model import (
     Acks,
     ChildId,
     DeathProof,
+    DistributionKind,
     Model,
     NodeId,
     Phase,
     ReplicaId,
     Role,
     Signal,
+    Spread,
     State,
     replica_id,
 )
+from raphub.core.placement import is_label_match
 from raphub.core.records import (
     Child,
     ChildRemoved,
@@ -503,6 +506,30 @@ class Checkers:
             if placed.count(fact.node_id) > 1 and free:
                 story = f"{fact.child_id} shares {fact.node_id} though {sorted(free)} are free"
                 raise LawBrokenError("6", story)
+            if child is not None:
+                self._check_place(life, child, fact)
+
+    def _check_place(self, life: HubLife, child: Child, fact: ReplicaPlaced) -> None:
+        """What the hub's labels, a mapping and strict zones forbid is done by no strategy."""
+        assert life.machine is not None
+        settings, plan = self.cluster.settings, child.plan
+        node = self.cluster.nodes[fact.node_id].node()
+        story = f"{fact.child_id}#{fact.number} is placed on {node}"
+        self.world.totals["placements"] += 1
+        if not is_label_match(settings.label_selector, node.labels):
+            raise LawBrokenError("labels", story)
+        if settings.distribution.kind is DistributionKind.GUIDED:
+            entries = settings.distribution.mapping[plan.child_id]
+            if node.address not in entries:
+                raise LawBrokenError("guided", f"{story}, which is not in {entries}")
+        if plan.zone_label and plan.spread is Spread.STRICT:
+            others = [
+                self.cluster.nodes[placed.node_id].node().labels[plan.zone_label]
+                for placed, _ in life.machine.state.counted(child, life.own_now())
+                if placed.number != fact.number
+            ]
+            if node.labels[plan.zone_label] in others:
+                raise LawBrokenError("zones", f"{story}, whose zone has a copy")
 
     def compacts(self, life: HubLife, snapshot: tuple[Fact, ...]) -> None:
         """The facts of a snapshot say what the ledger says."""

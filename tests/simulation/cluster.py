@@ -37,6 +37,7 @@ from raphub.core.model import (
 from raphub.core.replica_machine import ReplicaMachine
 from raphub.core.replication import Replication
 from tests.simulation.copy_data import CopyData
+from tests.simulation.scenario import MACHINES
 from tests.simulation.world import HEAD, World
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ class SimNode:
 
     def node(self) -> Node:
         """The node as the hub is told of it."""
-        zone = f"z{int(self.name[1:]) % 2}"
-        return Node(NodeId(self.name), self.name, {"zone": zone}, {"CPU": 8.0}, port=1)
+        number = int(self.name[1:])
+        labels = {"zone": f"z{number % 2}", "disk": "slow" if number % 5 == 4 else "fast"}
+        machine = f"machine{number % MACHINES}"
+        return Node(NodeId(self.name), machine, labels, {"CPU": 8.0}, port=1)
 
 
 @dataclass

@@ -6,7 +6,7 @@ or be paused between any two store operations and between any two actions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from raphub.core.messages import (
     HubAction,
     HubEvent,
     JobsEnded,
+    LoadsSeen,
     NodeRefused,
     NodesSeen,
     Note,
@@ -42,7 +43,8 @@ from raphub.core.messages import (
     Ticked,
     WireClosed,
 )
-from raphub.core.model import ReplicaId
+from raphub.core.model import DistributionKind, NodeId, ReplicaId
+from raphub.core.placement import Candidate
 from raphub.core.records import Answer, Fact, Ledger, RequestId
 from raphub.core.views import ChildView
 from tests.simulation.cluster import Cluster, Process
@@ -52,6 +54,7 @@ from tests.simulation.world import HEAD, World
 TICK_S = 0.1
 COMPACT_AFTER_ENTRIES = 25
 LOOK_EVERY_S = 20.0
+LOADS_EVERY_S = 2.0
 STEPS_FOR_EVER = 1 << 60
 
 
@@ -166,14 +169,16 @@ class HubLife:
         missed: list[Fact] = yield from self._perform(self.journal.claim())
         for fact in (*facts, *missed):
             ledger.apply(fact)
-        self.machine = HubMachine(settings, ledger, self.journal.term, self.own_now())
+        self.machine = HubMachine(
+            settings, ledger, self.journal.term, self.own_now(), self._moody_strategy
+        )
         self.world.note("life", self.number, "has term", self.journal.term)
         self.cluster.checkers.life_began(self)
         yield from self._process([NodesSeen(self.cluster.seen_nodes())])
         if ended := self.cluster.ended_jobs():
             self.report(JobsEnded(ended))
         yield from self._process([self._copies_found(), Recovered()])
-        checked_at = looked_at = self.own_now()
+        checked_at = looked_at = loads_at = self.own_now()
         while True:
             yield min(TICK_S, 0.002 if self.events else TICK_S)
             batch, self.events = [*self.events, Ticked()], []
@@ -185,6 +190,9 @@ class HubLife:
             if now - looked_at >= LOOK_EVERY_S:
                 looked_at = now
                 batch.append(self._copies_found())
+            if now - loads_at >= LOADS_EVERY_S and self._has_loads():
+                loads_at = now
+                batch.append(self._loads_seen())
             yield from self._process(batch)
             if self.journal.entries_since_snapshot >= COMPACT_AFTER_ENTRIES:
                 snapshot = tuple(self.machine.ledger.facts())
@@ -193,6 +201,30 @@ class HubLife:
 
     def _copies_found(self) -> CopiesFound:
         return CopiesFound(tuple(p.replica for p in self.cluster.living()))
+
+    def _has_loads(self) -> bool:
+        return self.cluster.settings.distribution.kind is DistributionKind.LEAST_LOADED
+
+    def _loads_seen(self) -> LoadsSeen:
+        """Ray's figures, from what runs; now and then a node is missing in them."""
+        free: dict[NodeId, dict[str, float]] = {}
+        for node in self.cluster.seen_nodes():
+            on = [p for p in self.cluster.living() if p.node.name == node.node_id]
+            used = sum(p.plan.resources.get("CPU", 0.001) for p in on)
+            if not self.world.likely(0.1):
+                free[node.node_id] = {"CPU": node.resources["CPU"] - used}
+        return LoadsSeen(free)
+
+    def _moody_strategy(
+        self, child_id: str, nodes: Sequence[Candidate], taken: Mapping[str, int]
+    ) -> object:
+        """A user's strategy that now and then raises, errs, or does not like a node."""
+        if self.world.likely(0.1):
+            raise ValueError(f"no idea where to put {child_id}")
+        if self.world.likely(0.2):
+            return [node.node_id for node in self.cluster.seen_nodes()][::-1]
+        liked = sorted((node.node_id for node in nodes), reverse=True)
+        return liked[:1] if self.world.likely(0.3) else liked
 
     def _process(self, batch: list[HubEvent]) -> Generator[float, None, None]:
         assert self.machine is not None

@@ -15,6 +15,8 @@ from raphub.core.model import (
     ChildId,
     ChildPlan,
     DeathProof,
+    Distribution,
+    DistributionKind,
     HubSettings,
     Model,
     Signal,
@@ -22,6 +24,9 @@ from raphub.core.model import (
     State,
 )
 from raphub.core.quorum import DynamicRule, MajorityRule, Rule, StaticRule
+
+MACHINES = 4
+"""Nodes come and go on so many machines; a new node of a machine has another id."""
 
 PLAIN_SETTINGS = HubSettings(
     crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
@@ -64,6 +69,12 @@ class Scenario:
     is_short_of_nodes: bool = False
     nodes_min: int = 3
     node_comes_s: tuple[float, float] = (0.5, 4.0)
+
+    @property
+    def is_particular(self) -> bool:
+        """Do the children need more than four nodes of any kind?"""
+        is_strict = any(plan.zone_label and plan.spread is Spread.STRICT for plan in self.plans)
+        return is_strict or self.settings.distribution.kind is DistributionKind.GUIDED
 
     @property
     def has_state(self) -> bool:
@@ -111,7 +122,35 @@ def _scenario(seed: int, chance: random.Random) -> Scenario:
         plans.append(ChildPlan(ChildId("d"), factor=None))
     # A lone copy is soon the last one that is ready.
     plans[2] = replace(c, factor=chance.choice([1, 2]))
-    return Scenario(settings, tuple(plans))
+    return distributed(seed, Scenario(settings, tuple(plans)))
+
+
+def distributed(
+    seed: int, plain: Scenario = PLAIN, kind: DistributionKind | None = None
+) -> Scenario:
+    """The same with one of the distribution strategies, a strict spread over zones, and labels."""
+    chance = random.Random(f"distribution of {seed}")
+    drawn = chance.choice(list(DistributionKind))
+    plans = list(plain.plans)
+    if chance.random() < 0.5:
+        plans[0] = replace(plans[0], zone_label="zone", spread=Spread.STRICT)
+    if chance.random() < 0.5:
+        plans = [replace(p, resources={"CPU": chance.choice([0.5, 2.0])}) for p in plans]
+    mapping = {
+        plan.child_id: tuple(f"machine{n}" for n in chance.sample(range(MACHINES), MACHINES))
+        for plan in plans
+    }
+    for plan in plans:
+        if plan.factor is not None and not plan.zone_label:
+            spares = chance.choice([0, 1])
+            mapping[plan.child_id] = mapping[plan.child_id][: plan.factor + spares]
+    kind = drawn if kind is None else kind
+    settings = replace(
+        plain.settings,
+        distribution=Distribution(kind, mapping if kind is DistributionKind.GUIDED else {}),
+        label_selector={"disk": "fast"} if kind is DistributionKind.CUSTOM else {},
+    )
+    return replace(plain, settings=settings, plans=tuple(plans))
 
 
 def rough(seed: int) -> Scenario:

@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from raphub.core.model import Acks, ChildPlan, Health, Model, Phase, Role, State
+from raphub.core.model import (
+    Acks,
+    ChildPlan,
+    DistributionKind,
+    Health,
+    Model,
+    Node,
+    Phase,
+    Role,
+    Spread,
+    State,
+)
+from raphub.core.placement import is_label_match
 from raphub.core.quorum import MajorityRule
 from raphub.core.records import Answer, Ledger, RequestId
 from raphub.core.views import ChildView
@@ -18,7 +30,7 @@ from tests.simulation.clients import Caller, Requester
 from tests.simulation.cluster import Cluster, Process
 from tests.simulation.faults import Faults
 from tests.simulation.hub_life import HubLife
-from tests.simulation.scenario import Scenario, scenario
+from tests.simulation.scenario import MACHINES, Scenario, scenario
 from tests.simulation.short_of_nodes import ShortOfNodes
 from tests.simulation.store import Store
 from tests.simulation.world import World
@@ -143,7 +155,10 @@ class Simulation:
             node.is_paused = False
         for process in self.cluster.processes.values():
             process.is_paused = False
-        while len([n for n in self.cluster.up_nodes() if n.ray_sees]) < NODES:
+        while len(self._usable()) < NODES or (
+            self.scenario.is_particular
+            and len({node.address for node in self._usable()}) < MACHINES
+        ):
             self.cluster.add_node()
         if self.scenario.moves:
             self.requester.pause(is_paused=False)
@@ -156,6 +171,12 @@ class Simulation:
         # there is a rule, Ray's table and the rule's memory must have come right first.
         after_s = 30 if self.scenario.is_short_of_nodes else 10
         self.world.at(after_s, lambda: self.requester.start(*self.scenario.plans))
+
+    def _usable(self) -> list[Node]:
+        """The nodes that the hub may use, in truth."""
+        nodes = [node.node() for node in self.cluster.up_nodes() if node.ray_sees]
+        selector = self.scenario.settings.label_selector
+        return [node for node in nodes if is_label_match(selector, node.labels)]
 
     def _check_convergence(self) -> None:
         """Law 11: every child whole, every request answered, nothing left over."""
@@ -185,6 +206,12 @@ class Simulation:
         ]
         if strays:
             raise LawBrokenError("11", f"left over: {strays}")
+
+    def _places(self, plan: ChildPlan) -> int:
+        """How many copies a child of the size of the cluster has."""
+        if self.scenario.settings.distribution.kind is DistributionKind.GUIDED:
+            return len(self.scenario.settings.distribution.mapping[plan.child_id])
+        return len(self._usable())
 
     def _check_history(self, plan: ChildPlan, active: Process) -> None:
         """All that was answered fits one list that nobody ever lost or doubled."""
@@ -222,13 +249,20 @@ class Simulation:
         if view is None or view.health != "ok":
             raise LawBrokenError("11", f"{child_id} is {view}")
         processes = self.cluster.of(child_id)
-        usable = len([node for node in self.cluster.up_nodes() if node.ray_sees])
-        if len(processes) != (plan.factor or usable):
+        if len(processes) != (plan.factor or self._places(plan)):
             raise LawBrokenError("11", f"{child_id} has {len(processes)} copies")
         if any(process.machine.phase is not Phase.READY for process in processes):
             raise LawBrokenError("11", f"a copy of {child_id} is not ready")
         if len({process.node.name for process in processes}) != len(processes):
             raise LawBrokenError("6", f"copies of {child_id} share a node")
+        nodes = [process.node.node() for process in processes]
+        machines = {node.address for node in nodes}
+        is_guided = self.scenario.settings.distribution.kind is DistributionKind.GUIDED
+        if is_guided and len(machines) != len(nodes):
+            raise LawBrokenError("guided", f"copies of {child_id} share an entry of the mapping")
+        zones = {node.labels[plan.zone_label] for node in nodes} if plan.zone_label else set()
+        if plan.zone_label and plan.spread is Spread.STRICT and len(zones) != len(nodes):
+            raise LawBrokenError("zones", f"copies of {child_id} share a zone")
         serving = [process for process in processes if process.may_serve()]
         wanted = len(processes) if plan.model is Model.ACTIVE_ACTIVE else 1
         if len(serving) != wanted:

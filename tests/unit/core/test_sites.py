@@ -442,3 +442,20 @@ def test_no_passive_belongs_on_a_node_where_a_copy_was_just_lost() -> None:
     assert hub.move() is None
     hub.wait(31.0)
     assert hub.move() is not None
+
+
+@pytest.mark.parametrize("distribution", [Distribution(), guided("a", "c")])
+def test_while_most_nodes_seem_to_be_gone_nothing_is_too_many_and_nothing_is_placed(
+    distribution: Distribution,
+) -> None:
+    hub = Hub(zoned(a="x", b="x", c="y", d="y"), distribution)
+    hub.start(STRICT)
+    before = hub.on()
+    rest = [node for node in hub.nodes if node.node_id not in before][:1]
+    hub.tell(NodesSeen(tuple(rest)))
+    hub.wait(2.0)
+    assert hub.on() == before
+    hub.tell(NodesSeen(tuple(hub.nodes)))
+    hub.wait(10.0)
+    assert hub.on() == before
+    assert hub.health() == (Health.OK, "")
