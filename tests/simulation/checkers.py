@@ -28,6 +28,7 @@ from raphub.core.model import (
     State,
     replica_id,
 )
+from raphub.core.moves import is_outgoing
 from raphub.core.placement import is_label_match
 from raphub.core.records import (
     Child,
@@ -527,6 +528,7 @@ class Checkers:
                 self.cluster.nodes[placed.node_id].node().labels[plan.zone_label]
                 for placed, _ in life.machine.state.counted(child, life.own_now())
                 if placed.number != fact.number
+                and not is_outgoing(life.machine.state, child, placed)
             ]
             if node.labels[plan.zone_label] in others:
                 raise LawBrokenError("zones", f"{story}, whose zone has a copy")
