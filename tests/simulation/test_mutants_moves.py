@@ -39,15 +39,6 @@ def let_the_old_copy_go_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("raphub.core.hub_machine.settle_copies", wrong)
 
 
-def let_every_old_active_follow(patch: pytest.MonkeyPatch) -> None:
-    """Whoever was the active stays on as a passive, whatever the reason that another one is."""
-
-    def wrong(state: HubState, child: Child, old: int, now: float) -> bool:
-        return True
-
-    patch.setattr(roles, "_stays_on", wrong)
-
-
 def forget_what_was_asked_for(patch: pytest.MonkeyPatch) -> None:
     """An outgoing active is never asked to make way."""
 
@@ -60,7 +51,6 @@ def forget_what_was_asked_for(patch: pytest.MonkeyPatch) -> None:
 MUTANTS: dict[Plant, set[str]] = {
     place_on_a_node_that_is_to_be_empty: {"drain"},
     let_the_old_copy_go_first: {"room"},
-    let_every_old_active_follow: {"1", "4", "5", "7", "9", "10", "11"},
     forget_what_was_asked_for: {"11"},
 }
 
