@@ -201,5 +201,5 @@ def mapping_trouble(
     if len(mapped) < len(entries):
         return "the mapping names one node twice; name each node once, by id or by address"
     if plan.factor is not None and len(mapped) < plan.factor:
-        return f"the mapping names {len(mapped)} nodes, and it is to have {plan.factor} copies"
+        return f"the mapping names too few nodes, {len(mapped)} for {plan.factor} copies"
     return ""

@@ -2,7 +2,7 @@
 
 One seed in five is short of nodes, and its hub has a rule for that. Of the others, every other seed
 has children whose state is replicated. Of the rest, half live with the plain settings, and the
-others mix what a hub can be told to do.
+others mix what a hub can be told to do; seeds that end with 8 also mix where copies go.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from raphub.core.quorum import DynamicRule, MajorityRule, Rule, StaticRule
 
 MACHINES = 4
 """Nodes come and go on so many machines; a new node of a machine has another id."""
+
+DISTRIBUTED_SEEDS_END_WITH = 8
 
 PLAIN_SETTINGS = HubSettings(
     crash_limit=1000, crash_backoff_max_s=2.0, role_deadline_s=2.0, placement_deadline_s=5.0
@@ -102,7 +104,8 @@ def _scenario(seed: int, chance: random.Random) -> Scenario:
         return short_of_nodes(seed)
     if seed % 2:
         return _with_state(chance)
-    if chance.random() < 0.5:
+    is_distributed = seed % 10 == DISTRIBUTED_SEEDS_END_WITH
+    if chance.random() < 0.5 and not is_distributed:
         return PLAIN
     settings = replace(
         PLAIN_SETTINGS,
@@ -122,7 +125,8 @@ def _scenario(seed: int, chance: random.Random) -> Scenario:
         plans.append(ChildPlan(ChildId("d"), factor=None))
     # A lone copy is soon the last one that is ready.
     plans[2] = replace(c, factor=chance.choice([1, 2]))
-    return distributed(seed, Scenario(settings, tuple(plans)))
+    mixed = Scenario(settings, tuple(plans))
+    return distributed(seed, mixed) if is_distributed else mixed
 
 
 def distributed(

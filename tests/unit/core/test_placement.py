@@ -110,7 +110,7 @@ def test_a_mapping_that_fits_is_no_trouble() -> None:
 def test_a_mapping_that_does_not_fit_says_what_is_wrong_and_what_to_do() -> None:
     assert "names no nodes for it; add it" in trouble()
     assert "names 'z', and no node has that id or address" in trouble("a", "z")
-    assert "names 1 nodes, and it is to have 2 copies" in trouble("a")
+    assert "names too few nodes, 1 for 2 copies" in trouble("a")
     weak = [*nodes("a", "b"), Node(NodeId("head"))]
     assert "the node 'head' of the mapping may not hold it" in trouble("a", "head", cluster=weak)
     same = [Node(NodeId("a"), "10.0.0.7", {}, {"CPU": 1.0}), *nodes("b")]
