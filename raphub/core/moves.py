@@ -8,7 +8,7 @@ hub actor that starts again goes on with it.
 
 from __future__ import annotations
 
-from raphub.core.hub_state import HubState, is_led, is_role_taken
+from raphub.core.hub_state import HubState, has_strict_zones, is_led, is_role_taken
 from raphub.core.in_sync import is_in_sync
 from raphub.core.messages import (
     DrainNear,
@@ -60,9 +60,26 @@ def destination(state: HubState, child: Child) -> NodeId | None:
     """The node that somebody asked for and that has no copy of the child yet."""
     held = {placed.node_id for placed in child.replicas.values()}
     for node_id in child.moves.values():
-        if node_id is not None and node_id not in held and node_id in state.nodes:
+        if node_id is None or node_id in held or node_id not in state.nodes:
+            continue
+        if not _is_too_close(state, child, node_id):
             return node_id
     return None
+
+
+def _is_too_close(state: HubState, child: Child, node_id: NodeId, but: int | None = None) -> bool:
+    """Is a copy that stays in the node's zone, where copies must not share one?
+
+    `but` is the number of a copy that goes.
+    """
+    if not has_strict_zones(child):
+        return False
+    zone_of = state.zone_of(child.plan)
+    return any(
+        zone_of(placed.node_id) == zone_of(node_id)
+        for placed in child.replicas.values()
+        if placed.number != but and not is_outgoing(state, child, placed)
+    )
 
 
 def settle_moves(state: HubState, child: Child, now: float) -> None:
@@ -183,6 +200,9 @@ def _begin_migration(
     if node_id is not None and node_id not in usable:
         known = "has no room for it" if node_id in state.nodes else "is not in the cluster"
         return None, [Trouble(child_id, "no_room", f"node {node_id} {known}", node_id)]
+    if node_id is not None and _is_too_close(state, child, node_id, but=number):
+        reason = f"node {node_id} is in a zone that holds a copy already"
+        return None, [Trouble(child_id, "cannot_move", reason, node_id)]
     if not usable - set(held):
         return None, [Trouble(child_id, "no_room", "every usable node holds a copy already")]
     state.record(MoveWanted(child_id, number, node_id))
