@@ -332,6 +332,10 @@ class Lanes:
                 self._keeper.start()
         self._is_needed.set()
 
+    def close(self) -> None:
+        """The view is closed: whoever looks after lanes looks no more."""
+        self._is_needed.set()
+
     def leave(self, lane: CallLane) -> None:
         """It needs no looking after until it says so again."""
         with self._lock:
@@ -342,6 +346,8 @@ class Lanes:
         while self.view.is_open and ray.is_initialized():
             self._is_needed.wait(1.0)
             time.sleep(LOOK_AGAIN_S)
+            if not self.view.is_open:
+                return
             with self._lock:
                 kept = list(self._kept)
                 if not kept:

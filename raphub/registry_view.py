@@ -158,6 +158,7 @@ class RegistryView:
             self._children = {}
             self._wake()
         self._woken.set()
+        self.lanes.close()
 
     def _run(self) -> None:
         while self.is_open and ray.is_initialized():

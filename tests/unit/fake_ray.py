@@ -136,8 +136,13 @@ class Told(RegistryView):
 
     @classmethod
     def close_all(cls) -> None:
-        while cls.made:
-            cls.made.pop().close()
+        """Close all views; their keepers have ended when this returns."""
+        closed, cls.made[:] = list(cls.made), []
+        for view in closed:
+            view.close()
+        for view in closed:
+            if view.lanes._keeper is not None:
+                view.lanes._keeper.join(LIMIT_S)
 
     def wait(self, is_met: Callable[[], bool], timeout_s: float | None) -> bool:
         self.waited_s = max(self.waited_s, LIMIT_S if timeout_s is None else timeout_s)
