@@ -270,7 +270,7 @@ MUTANTS: dict[Plant, set[str]] = {
     append_below_the_floor: {"13", "1", "3", "4", "5", "9", "journal"},
     ignore_a_taken_index: {"13", "journal", "1"},
     forget_that_older_leases_run: {"4", "1", "7"},
-    renew_whoever_asks: {"1", "4", "5", "11", "13"},
+    renew_whoever_asks: {"1", "4", "5", "11", "13", "quorum"},
     count_a_step_down_for_any_epoch: {"4", "5", "1", "7"},
     promote_with_a_lease: {"4", "5", "1"},
     begin_again_at_epoch_one: {"1", "numbers", "5"},

@@ -77,7 +77,7 @@ MUTANTS: dict[Plant, set[str]] = {
     let_copies_that_all_serve_go_on: {"quorum"},
     heal_while_partitioned: {"quorum"},
     forget_the_size_of_the_cluster: {"quorum"},
-    begin_anew_after_a_partition: {"2", "9"},
+    begin_anew_after_a_partition: {"2", "9", "room"},
 }
 
 
