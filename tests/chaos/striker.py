@@ -170,7 +170,12 @@ class Striker:
             self._until_whole()
 
     def _choose(self) -> StrikeKind:
-        """By weight; no second node is killed before another one has joined for the first."""
+        """Every other strike is at the active, or a run of bad luck would prove little; else by weight.
+
+        No second node is killed before another one has joined for the first.
+        """
+        if len(self.strikes) % 2 == 0:
+            return StrikeKind.ACTIVE
         weights = dict(WEIGHTS)
         if self._joining is not None:
             if self._joining.done():

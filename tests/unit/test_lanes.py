@@ -299,16 +299,16 @@ def test_the_keeper_gives_up_what_nobody_will_serve(ray: Ray) -> None:
 
 def test_many_calls_cost_no_more_than_few(view: Told) -> None:
     view.tell(1, "a#1", copy1=(copy := Copy()))
-    began = time.process_time()
+    began = time.thread_time()
     for _ in range(500):
         called(view)
-    few_s = time.process_time() - began
+    few_s = time.thread_time() - began
     for _ in range(9000):
         called(view)
-    began = time.process_time()
+    began = time.thread_time()
     for _ in range(500):
         called(view)
-    assert time.process_time() - began < 5 * few_s + 0.1
+    assert time.thread_time() - began < 5 * few_s + 0.1
     for ref in copy.sent:
         ref.comes_to(0)
     view.tell(2, "a#2", copy2=(heir := Copy()))
