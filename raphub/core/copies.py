@@ -152,9 +152,12 @@ def _place_missing(state: HubState, child: Child, now: float) -> None:
         state.short.add(child_id)
     else:
         state.short.discard(child_id)
-    if child.given_up is not None or state.ledger.is_paused:
+    if child.given_up is not None:
         return
-    for _ in range(max(missing, 1 if is_parting else 0)):
+    count = max(missing, 1 if is_parting else 0)
+    if state.ledger.is_paused:
+        count = min(missing, _asked_for(state, child, counted))
+    for _ in range(count):
         retry_at = state.crashes_of(child_id).retry_at if child_id in state.crashes else now
         if now < retry_at:
             state.wake_at(child_id, retry_at)
@@ -166,6 +169,13 @@ def _place_missing(state: HubState, child: Child, now: float) -> None:
         if node is None:
             return
         _place(state, child, node, now)
+
+
+def _asked_for(state: HubState, child: Child, counted: list[tuple[Placed, Sighting]]) -> int:
+    """How many copies somebody waits for: those of a start, or for those that are to go."""
+    were_placed = child.number - child.born_number
+    going = sum(is_outgoing(state, child, placed) for placed, _ in counted)
+    return max(state.wanted(child) - were_placed, going)
 
 
 def _is_below_factor(child: Child, counted: list[tuple[Placed, Sighting]]) -> bool:

@@ -331,6 +331,7 @@ class ChildKept:
     is_open: bool = False
     is_lost: bool = False
     heir: int | None = None
+    born_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +404,8 @@ class Child:
     acknowledged write, of `set_version`, which grows with each change. Until the child `is_open`, no
     write is acknowledged and no state counts; once `is_lost`, there is none.
 
-    `heir` is the copy that is to become the active; `moves` are the copies that are to be replaced,
+    Epochs and numbers of this child are above `born_epoch` and `born_number`. `heir` is the copy that
+    is to become the active; `moves` are the copies that are to be replaced,
     and by one on which node, if that was said.
     """
 
@@ -419,6 +421,7 @@ class Child:
     is_open: bool = False
     is_lost: bool = False
     heir: int | None = None
+    born_number: int = 0
     replicas: dict[int, Placed] = field(default_factory=dict)
     moves: dict[int, NodeId | None] = field(default_factory=dict)
 
@@ -495,7 +498,12 @@ class Ledger:
             case ChildAdded(plan, epoch, number):
                 tomb = self.tombs.pop(plan.child_id, Tomb(0, 0, None))
                 self.children[plan.child_id] = Child(
-                    plan, epoch, number, holder=tomb.holder, born_epoch=epoch
+                    plan,
+                    epoch,
+                    number,
+                    holder=tomb.holder,
+                    born_epoch=epoch,
+                    born_number=number,
                 )
             case ChildRemoved(child_id):
                 self._remove_child(child_id)
@@ -598,6 +606,7 @@ class Ledger:
                 child.is_open,
                 child.is_lost,
                 child.heir,
+                child.born_number,
             )
             for placed in child.replicas.values():
                 yield ReplicaPlaced(child.plan.child_id, placed.number, placed.node_id)
