@@ -13,7 +13,7 @@ from raphub.actors.clock import now_s
 from raphub.actors.exceptions import portable
 from raphub.actors.replicated_object import ReplicatedObject, stored
 from raphub.core.dedup import Kept
-from raphub.core.messages import CallBegan, CallRead, CallWrote, StateBroken, Ticked
+from raphub.core.messages import CallBegan, CallEnded, CallRead, CallWrote, StateBroken
 from raphub.core.replication import Admission, Call
 from raphub.errors import StateNotReplicable
 
@@ -79,10 +79,12 @@ class CopyCalls:
             yield calling.Refused("not_read_only")
             return
         if not self._may_read(header):
-            verdict, _, epoch = self._admit(header, is_read=True, is_counted=False)
+            verdict, _, epoch = self._admit(header, is_read=True)
             if verdict is not Admission.SERVE:
                 yield calling.Refused(verdict.value)
                 return
+            # It may take for ever, so nobody waits for its end.
+            self._host.handle(CallEnded())
         items: Any = None
         while True:
             try:
@@ -150,12 +152,10 @@ class CopyCalls:
 
     # --- questions to the machine -------------------------------------------------------------
 
-    def _admit(
-        self, header: Header, *, is_read: bool, is_counted: bool = True
-    ) -> tuple[Admission, Kept | None, int]:
+    def _admit(self, header: Header, *, is_read: bool) -> tuple[Admission, Kept | None, int]:
         """Decide about the call; one that may be served in a moment waits for it.
 
-        One that `is_counted` and is to be served runs until the end of a `with self._running`.
+        One that is to be served runs in a `with self._running`.
         """
         call = Call(
             header.client,
@@ -174,8 +174,6 @@ class CopyCalls:
                 while verdict is Admission.WAIT and (left_s := gives_up_at - now_s()) > 0:
                     changed.wait(left_s)
                     verdict, kept = machine.admit_call(call, now_s())
-            if verdict is Admission.SERVE and is_counted:
-                machine.running += 1
             return verdict, kept, machine.epoch
 
     def _may_read(self, header: Header) -> bool:
@@ -202,21 +200,16 @@ class CopyCalls:
 
 
 class _Running:
-    """The end of a call that was admitted, whatever it came to."""
+    """What was admitted runs inside; its end is told, whatever it comes to."""
 
     def __init__(self, host: ReplicaHost) -> None:
         self._host = host
 
     def __enter__(self) -> None:
-        """Admission has counted it."""
+        """Its admission has told the machine of its beginning."""
 
     def __exit__(self, *_: object) -> None:
-        host = self._host
-        with host.changed:
-            host.machine.running -= 1
-            is_awaited = host.machine.leaves_at is not None
-        if is_awaited:
-            host.handle(Ticked())
+        self._host.handle(CallEnded())
 
 
 def _plain(target: Any, header: Header, args: Args, kwargs: Kwargs) -> object:  # noqa: ANN401

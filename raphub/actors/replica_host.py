@@ -31,6 +31,7 @@ from raphub.core.messages import (
     Apply,
     ApplyDue,
     ApplyFailed,
+    ApplyNow,
     ApplySoon,
     BuildBegan,
     BuildRaised,
@@ -151,8 +152,6 @@ class ReplicaHost:
             actions = self.machine.handle(event, now_s())
             for action in actions:
                 self._do(action)
-            if self.machine.role is Role.ACTIVE and not self._hurries.is_set():
-                self.hurry()
             if actions:
                 self.changed.notify_all()
                 self._wire.peers.interrupt()
@@ -184,6 +183,8 @@ class ReplicaHost:
                 self._callbacks.put(action)
             case ApplySoon() | Apply():
                 self._jobs.put(action)
+            case ApplyNow():
+                self.hurry()
             case Install() | TakeSnapshot():
                 self._jobs.put(action)
                 self.hurry()
@@ -239,9 +240,8 @@ class ReplicaHost:
     def _do_job(self, target: ReplicatedObject, job: StateJob) -> None:
         match job:
             case ApplySoon():
-                if self.machine.role is not Role.ACTIVE:
-                    self._hurries.clear()
-                    self._hurries.wait(APPLY_PACE_S)
+                self._hurries.wait(APPLY_PACE_S)
+                self._hurries.clear()
                 self.handle(ApplyDue())
             case Apply(writes):
                 target.apply(writes)

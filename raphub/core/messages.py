@@ -607,6 +607,11 @@ class CallRead:
 
 
 @dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call that was admitted is over: answered, withheld or failed. One for each."""
+
+
+@dataclass(frozen=True, slots=True)
 class DrainTold:
     """The user's `on_drain` has returned, or raised what `trouble` says."""
 
@@ -669,6 +674,7 @@ ReplicaEvent = (
     | CallBegan
     | CallWrote
     | CallRead
+    | CallEnded
     | DrainTold
     | ApplyDue
     | Applied
@@ -740,6 +746,11 @@ class ApplySoon:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyNow:
+    """Whoever is about to feed `ApplyDue`, or to take something in, is to wait no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """Have the user's object take in these writes, in order; `Applied` follows."""
 
@@ -771,6 +782,7 @@ ReplicaAction = (
     | HangUpPeer
     | SendToPeer
     | ApplySoon
+    | ApplyNow
     | Apply
     | Install
     | TakeSnapshot

@@ -24,6 +24,7 @@ from raphub.core.messages import (
     CallBack,
     CallbackReturned,
     CallBegan,
+    CallEnded,
     CallRead,
     CallWrote,
     Diverged,
@@ -164,11 +165,15 @@ class ReplicaMachine:
         return Admission.SERVE if is_free else Admission.WAIT
 
     def admit_call(self, call: Call, now: float) -> tuple[Admission, Kept | None]:
-        """The same, and what the state has to say; with the answer, if the call has one."""
-        verdict = self.admit(call.epoch, now)
-        if verdict is not Admission.SERVE or self.replication is None:
-            return verdict, None
-        return self.replication.admit(call)
+        """The same, and what the state has to say; with the answer, if the call has one.
+
+        A call that is to be served is running until `CallEnded`.
+        """
+        verdict, kept = self.admit(call.epoch, now), None
+        if verdict is Admission.SERVE and self.replication is not None:
+            verdict, kept = self.replication.admit(call)
+        self.running += verdict is Admission.SERVE
+        return verdict, kept
 
     def may_release(self, epoch: int, seq: int, now: float, *, is_read: bool = False) -> bool:
         """May an answer of `epoch` be let go that reflects the writes up to `seq`?"""
@@ -195,6 +200,9 @@ class ReplicaMachine:
                 return self._follow_call(event, now)
             case FromPeer(peer, message):
                 return self._hear_peer(peer, message, now)
+            case CallEnded():
+                self.running -= 1
+                return self._leave(self.epoch, now) if self.leaves_at is not None else []
             case Ticked():
                 return self._tick(now)
             case FromHub(term, message):

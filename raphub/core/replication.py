@@ -15,6 +15,7 @@ from raphub.core.holding import Holding, StateBounds
 from raphub.core.log import Position, Write
 from raphub.core.messages import (
     Apply,
+    ApplyNow,
     CallBegan,
     CallWrote,
     ReplicaAction,
@@ -155,6 +156,8 @@ class Replication:
         if self.acks is Acks.ACTIVE and lost > 0:
             actions.append(SendToHub(WritesLost(roster.epoch, lost)))
         suspects = self._suspects()
+        if following.is_due:
+            actions.append(ApplyNow())
         if not holding.is_installing:
             actions += self._apply_rest()
         no_roster = Roster(roster.epoch, -1, (self.me,), (), is_open=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from raphub.core import calls
 from raphub.core.calls import Attempt, News, Next, Outcome
 from raphub.core.messages import (
+    CallEnded,
     ChildrenRequested,
     ClusterSizeSet,
     ControlRequest,
@@ -22,7 +23,7 @@ from raphub.core.messages import (
 )
 from raphub.core.model import ChildId, ChildPlan, NodeId, ReplicaId
 from raphub.core.records import Answer, RequestId
-from raphub.core.replication import Admission
+from raphub.core.replication import Admission, Call
 from raphub.core.views import ChildView
 from tests.simulation.checkers import Checkers, LawBrokenError
 from tests.simulation.cluster import Cluster, Process
@@ -72,10 +73,10 @@ class Caller:
         if not process.runs:
             self.world.at(0.5, lambda: self._arrive(child_id, process, attempt, waited_s))
             return
-        verdict = process.machine.admit(attempt.epoch, process.own_now())
+        call = Call("caller", 0, attempt.epoch)
+        verdict, _ = process.machine.admit_call(call, process.own_now())
         self.checkers.after_replica(process)
         if verdict is Admission.SERVE:
-            process.machine.running += 1
             epoch = process.machine.epoch
             takes_s = self.world.chance.choice((0.0, 0.0, 0.005, 0.5))
             self.world.at(takes_s, lambda: self._answer(child_id, process, attempt, epoch))
@@ -90,11 +91,11 @@ class Caller:
             if process.is_alive:
                 self.world.at(0.5, lambda: self._answer(child_id, process, attempt, epoch))
             return
-        process.machine.running -= 1
         if process.machine.may_answer(epoch, process.own_now()):
             self.checkers.acknowledges(process, epoch)
         else:
             self._conclude(child_id, Outcome.WITHHELD, attempt)
+        process.handle(CallEnded())
 
     def _conclude(self, child_id: ChildId, outcome: Outcome, attempt: Attempt) -> None:
         view = self.view.get(child_id)

@@ -19,6 +19,7 @@ from raphub.core.messages import (
     ApplyDue,
     ApplySoon,
     CallBegan,
+    CallEnded,
     CallRead,
     CallWrote,
     DialPeer,
@@ -32,7 +33,6 @@ from raphub.core.messages import (
     SendToPeer,
     SnapshotTaken,
     TakeSnapshot,
-    Ticked,
 )
 from raphub.core.model import ReplicaId
 from raphub.core.replication import Admission, Call
@@ -294,7 +294,6 @@ class CopyData:
         match verdict:
             case Admission.SERVE:
                 arrival.is_counted = True
-                machine.running += 1
                 self._begin(arrival)
             case Admission.ANSWERED:
                 assert kept is not None
@@ -321,7 +320,6 @@ class CopyData:
             seq = replication.holding.log.tail.seq
             epoch = self.process.machine.epoch
             arrival.is_counted = True
-            self.process.machine.running += 1
             self._await_release(arrival, epoch, seq, tuple(self.items), now)
         else:
             self._end(arrival, "refused", None)
@@ -374,8 +372,7 @@ class CopyData:
     def _end(self, arrival: Arrival, outcome: str, answer: object) -> None:
         self.world.at(self.world.delay_s(), lambda: arrival.reply(outcome, answer))
         if arrival.is_counted:
-            self.process.machine.running -= 1
-            self.process.handle(Ticked())
+            self.process.handle(CallEnded())
         if not (self.calls and self.calls[0] is arrival):
             return
         self.calls.popleft()

@@ -8,6 +8,7 @@ from raphub.core.messages import (
     Built,
     CallBack,
     CallbackReturned,
+    CallEnded,
     Fenced,
     FromHub,
     LeaseGranted,
@@ -24,7 +25,7 @@ from raphub.core.messages import (
 )
 from raphub.core.model import Phase, ReplicaId, Role, Signal
 from raphub.core.replica_machine import ReplicaMachine
-from raphub.core.replication import Admission
+from raphub.core.replication import Admission, Call
 
 ACTIVE, PASSIVE = Role.ACTIVE, Role.PASSIVE
 
@@ -95,18 +96,17 @@ def test_it_steps_down_at_once_and_never_serves_that_epoch_again() -> None:
 
 def test_asked_to_make_way_it_ends_the_calls_that_run_and_admits_no_other() -> None:
     machine = active()
-    machine.running = 1
+    assert machine.admit_call(Call("client", 1, 1), 0.4)[0] is Admission.SERVE
     assert machine.handle(FromHub(1, StepDown(1, drain_s=2.0)), 0.5) == []
     assert machine.admit(1, 0.6) is Admission.WAIT
     assert machine.may_answer(1, 0.7)
-    machine.running = 0
-    assert SteppedDown(1) in sent(machine.handle(Ticked(), 0.8))
+    assert SteppedDown(1) in sent(machine.handle(CallEnded(), 0.8))
     assert machine.admit(1, 0.9) is Admission.NOT_ACTIVE
 
 
 def test_asked_to_make_way_it_does_not_wait_longer_than_it_may() -> None:
     machine = active()
-    machine.running = 1
+    assert machine.admit_call(Call("client", 1, 1), 0.4)[0] is Admission.SERVE
     machine.handle(FromHub(1, StepDown(1, drain_s=1.0)), 0.5)
     assert SteppedDown(1) not in sent(machine.handle(FromHub(1, StepDown(1, drain_s=1.0)), 1.4))
     assert SteppedDown(1) in sent(machine.handle(Ticked(), 1.5))
@@ -114,14 +114,14 @@ def test_asked_to_make_way_it_does_not_wait_longer_than_it_may() -> None:
 
 def test_asked_to_leave_at_once_while_it_makes_way___at_once() -> None:
     machine = active()
-    machine.running = 1
+    assert machine.admit_call(Call("client", 1, 1), 0.4)[0] is Admission.SERVE
     machine.handle(FromHub(1, StepDown(1, drain_s=2.0)), 0.5)
     assert SteppedDown(1) in sent(machine.handle(FromHub(1, StepDown(1)), 0.6))
 
 
 def test_promoted_again_it_admits_calls_again() -> None:
     machine = active()
-    machine.running = 1
+    assert machine.admit_call(Call("client", 1, 1), 0.4)[0] is Admission.SERVE
     machine.handle(FromHub(1, StepDown(1, drain_s=2.0)), 0.5)
     machine.handle(FromHub(1, TakeRole(ACTIVE, 2)), 0.6)
     machine.handle(FromHub(1, LeaseGranted(2, 0.6)), 0.7)
