@@ -183,7 +183,7 @@ class Control:
     # --- answers ------------------------------------------------------------------------------
 
     def _start_result(self, answer: object, *, check_existing: bool) -> StartResult:
-        self._raise_if_refused(answer)
+        self.raise_if_refused(answer)
         assert isinstance(answer, StartAnswer)
         self._raise_if_nothing_began(answer, check_existing=check_existing)
         started = {
@@ -199,11 +199,11 @@ class Control:
 
     def _size_result(self, packed: bytes) -> int | None:
         answer = unpack(packed)
-        self._raise_if_refused(answer)
+        self.raise_if_refused(answer)
         assert isinstance(answer, SizeAnswer)
         return answer.size
 
-    def _raise_if_refused(self, answer: object) -> None:
+    def raise_if_refused(self, answer: object) -> None:
         """The hub took the request as a whole for one that it cannot run now."""
         troubles = answer.troubles if isinstance(answer, StartAnswer | StopAnswer) else ()
         kind = troubles[0].kind if troubles else ""
@@ -270,7 +270,7 @@ class Control:
 
     def _stop_result(self, packed: bytes) -> StopResult:
         answer: StopAnswer = unpack(packed)
-        self._raise_if_refused(answer)
+        self.raise_if_refused(answer)
         if answer.troubles and not answer.stopped:
             missing = ", ".join(t.child_id for t in answer.troubles)
             raise ChildNotFound(

@@ -16,7 +16,7 @@ from raphub.core.messages import (
     SwitchoverRequested,
 )
 from raphub.core.model import ChildId, NodeId, ReplicaId
-from raphub.core.records import MoveAnswer, StopAnswer, Trouble
+from raphub.core.records import MoveAnswer, Trouble
 from raphub.core.views import ReplicaView
 from raphub.errors import (
     ChildNotFound,
@@ -50,7 +50,7 @@ def switchover(
     return control.ask(
         lambda request: SwitchoverRequested(request, ChildId(child_id), node_id),
         f"the switchover of {child_id}",
-        _Reader(view, is_shown).moved,
+        _Reader(control, view, is_shown).moved,
     )
 
 
@@ -74,7 +74,7 @@ def migrate(
     return control.ask(
         lambda request: MigrationRequested(request, ReplicaId(replica_id), node_id),
         f"the migration of {replica_id}",
-        _Reader(view, is_shown).moved,
+        _Reader(control, view, is_shown).moved,
     )
 
 
@@ -95,7 +95,7 @@ def drain(
     return control.ask(
         lambda request: DrainRequested(request, node_id, float(deadline_s), is_undone),
         f"the drain of {node_id}",
-        _Reader(view, is_shown).drained,
+        _Reader(control, view, is_shown).drained,
     )
 
 
@@ -103,7 +103,9 @@ def pause(control: Control, view: RegistryView, *, is_paused: bool) -> Request[M
     """See `Hub.pause`."""
     words = "the pause" if is_paused else "the end of the pause"
     return control.ask(
-        lambda request: PauseRequested(request, is_paused), words, _Reader(view, lambda: True).moved
+        lambda request: PauseRequested(request, is_paused),
+        words,
+        _Reader(control, view, lambda: True).moved,
     )
 
 
@@ -135,16 +137,16 @@ def _active_of(view: RegistryView, child_id: str) -> ReplicaView | None:
 class _Reader:
     """What the hub's answer to a move comes to."""
 
-    def __init__(self, view: RegistryView, is_shown: Callable[[], bool]) -> None:
+    def __init__(self, control: Control, view: RegistryView, is_shown: Callable[[], bool]) -> None:
         """`is_shown` says whether the pushed registry shows what was asked for."""
+        self._control = control
         self._view = view
         self._hub_id = view.hub_id
         self._is_shown = is_shown
 
     def moved(self, packed: bytes) -> MoveResult:
         answer = unpack(packed)
-        if isinstance(answer, StopAnswer):
-            raise HubBusy(answer.troubles[0].reason, hub_id=self._hub_id)
+        self._control.raise_if_refused(answer)
         assert isinstance(answer, MoveAnswer)
         for trouble in answer.troubles:
             if not answer.left and trouble.kind != "move_failed":

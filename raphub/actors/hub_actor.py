@@ -82,7 +82,6 @@ COMPACT_AFTER_ENTRIES = 200
 GUARDIAN_SILENCE_S = 1.0
 POLL_TIMEOUT_S = 10.0
 IMPORT_PATIENCE_S = 30.0
-KINDS_WITH_LOADS = (DistributionKind.LEAST_LOADED, DistributionKind.CUSTOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +225,8 @@ class HubLife:
 
     def _look_around(self) -> None:
         """What is in the cluster: its nodes and the copies that are there, from now on."""
-        kind = self.machine.settings.distribution.kind
-        NodeWatch(self.report, has_loads=kind in KINDS_WITH_LOADS).start()
+        has_loads = self.machine.settings.distribution.has_loads
+        NodeWatch(self.report, has_loads=has_loads).start()
         self.launcher.keep_looking()
 
     def _read_charter(self) -> HubSettings:

@@ -48,7 +48,7 @@ class ReplicaWire:
         self._dialled: dict[ReplicaId, Connection] = {}
         self.peers = PeerReader()
         self._common: Ship | Began | None = None
-        self._common_packed: tuple[bytes, list[memoryview]] = (b"", [])
+        self._common_packed = b""
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         started: queue.SimpleQueue[tuple[str, int] | BaseException] = queue.SimpleQueue()
@@ -75,10 +75,15 @@ class ReplicaWire:
         if isinstance(message, Snapshot):
             message = replace(message, answers=Outside(pack(message.answers)))
         if isinstance(message, Ship | Began):
-            # The same for all passives. Sent under the machine's lock, so by one thread at a time.
+            # The same for all passives, and packed once. Sent under the machine's lock, so by one
+            # thread at a time; what has data apart is not held on to.
             if message is not self._common:
-                self._common, self._common_packed = message, pack_apart(message)
-            connection.send_packed(*self._common_packed)
+                packed, apart = pack_apart(message)
+                if apart:
+                    connection.send_packed(packed, apart)
+                    return
+                self._common, self._common_packed = message, packed
+            connection.send_packed(self._common_packed, ())
         else:
             connection.send(message)
 

@@ -153,8 +153,6 @@ def find_loss(state: HubState, child: Child, now: float) -> bool:
     if not is_replicated(child) or not child.is_open:
         return False
     for number in child.in_sync:
-        if number not in child.replicas:
-            continue
         seen = state.sighting(replica_id(child.plan.child_id, number), now)
         is_cut_off = child.replicas[number].node_id not in state.nodes
         is_silent = state.is_silent(seen, now) and state.may_believe_silence(now)

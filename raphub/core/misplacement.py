@@ -16,7 +16,7 @@ MOVE_WORTH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class Relocation:
     """The copy of this number belongs on this node."""
 
     number: int
@@ -71,7 +71,7 @@ def misplaced(
     standing: Standing,
     kind: DistributionKind,
     load_of: Callable[[NodeId, int], float] = lambda _node_id, _more: 0.0,
-) -> Move | None:
+) -> Relocation | None:
     """The passive that belongs elsewhere, and where; None if all are where they belong.
 
     Ask only while the child has all wanted copies: healing goes first. `load_of(node, more)` is the
@@ -96,7 +96,7 @@ def misplaced(
             return None
 
 
-def _to_emptier_zone(standing: Standing) -> Move | None:
+def _to_emptier_zone(standing: Standing) -> Relocation | None:
     """A passive of a crowded zone, and a free node of one that has two copies less."""
     counts = standing.in_zones()
     crowded_first = sorted(
@@ -107,11 +107,11 @@ def _to_emptier_zone(standing: Standing) -> Move | None:
         for goal in goals[:1]:
             gap = counts[standing.zone_of(node_id)] - counts.get(standing.zone_of(goal), 0)
             if gap > 1 and standing.may_go(number, goal):
-                return Move(number, goal)
+                return Relocation(number, goal)
     return None
 
 
-def _into(standing: Standing, targets: Sequence[NodeId]) -> Move | None:
+def _into(standing: Standing, targets: Sequence[NodeId]) -> Relocation | None:
     """A passive outside of the targets, the one on the worst node first, and a free one of them."""
     held = set(standing.copies.values())
     place = {node.node_id: index for index, node in enumerate(standing.nodes)}
@@ -120,7 +120,7 @@ def _into(standing: Standing, targets: Sequence[NodeId]) -> Move | None:
     for number, _ in worst_first:
         for goal in targets:
             if goal not in held and standing.may_go(number, goal):
-                return Move(number, goal)
+                return Relocation(number, goal)
     return None
 
 
@@ -162,7 +162,7 @@ def _run_above(
             yield node_id
 
 
-def _to_less_load(standing: Standing, load_of: Callable[[NodeId, int], float]) -> Move | None:
+def _to_less_load(standing: Standing, load_of: Callable[[NodeId, int], float]) -> Relocation | None:
     """The passive on the most loaded node, if another node would still be clearly less loaded."""
     free = list(standing.free())
     by_load = sorted(standing.passives.items(), key=lambda c: (-load_of(c[1], 0), c[0]))
@@ -170,5 +170,5 @@ def _to_less_load(standing: Standing, load_of: Callable[[NodeId, int], float]) -
         goals = [goal for goal in free if standing.may_go(number, goal)]
         best = min(goals, key=lambda goal: round(load_of(goal, 1), 6), default=None)
         if best is not None and load_of(best, 1) + MOVE_WORTH <= load_of(node_id, 0):
-            return Move(number, best)
+            return Relocation(number, best)
     return None

@@ -124,6 +124,11 @@ class Distribution:
     cls: str = ""
     settings: str = "{}"
 
+    @property
+    def has_loads(self) -> bool:
+        """Does it go by what is free on the nodes?"""
+        return self.kind in (DistributionKind.LEAST_LOADED, DistributionKind.CUSTOM)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

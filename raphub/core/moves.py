@@ -36,8 +36,6 @@ from raphub.core.records import (
 
 MoveRequest = SwitchoverRequested | MigrationRequested | DrainRequested | PauseRequested
 
-NO_NODE = NodeId("")
-
 
 def is_outgoing(state: HubState, child: Child, placed: Placed) -> bool:
     """Is the copy to be replaced by one elsewhere?"""

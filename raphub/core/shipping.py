@@ -44,6 +44,7 @@ DIAL_AGAIN_S = 0.2
 DIAL_AGAIN_MIN_S = 0.01
 ASK_AGAIN_S = 0.5
 SLOW_AGAIN_S = 10.0
+SAME_AGAIN_BYTES_MAX = 64 * 1024
 
 
 class Link(StrEnum):
@@ -374,8 +375,11 @@ class Shipping:
             and last.entries == entries
         ):
             return last
-        self.last_ship = Ship(self.epoch, previous, entries, committed)
-        return self.last_ship
+        ship = Ship(self.epoch, previous, entries, committed)
+        # A large one is not held on to: the log forgets its writes in time, and so must this.
+        is_small = sum(entry.size for entry in entries) <= SAME_AGAIN_BYTES_MAX
+        self.last_ship = ship if is_small else None
+        return ship
 
     def _take_ack(self, follower: Follower, tail: Position, now: float) -> list[ReplicaAction]:
         """The passive holds everything up to `tail`, if that is in this history."""

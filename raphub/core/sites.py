@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from raphub.core import placement
 from raphub.core.hub_state import HubState, has_strict_zones, is_led, is_role_taken
-from raphub.core.misplacement import Move, Standing, misplaced
+from raphub.core.misplacement import Relocation, Standing, misplaced
 from raphub.core.model import DistributionKind, Node, NodeId, Spread
 from raphub.core.records import Child, Placed
 from raphub.core.sightings import Sighting
@@ -133,7 +133,7 @@ def _entry_of(state: HubState, entries: Sequence[str], node_id: NodeId) -> str |
     return next(meaning, None)
 
 
-def move_wanted(state: HubState, child: Child, now: float) -> Move | None:
+def move_wanted(state: HubState, child: Child, now: float) -> Relocation | None:
     """The passive that belongs elsewhere now, and where; None as long as the child is not whole.
 
     Healing goes first, and a node where a copy was lately lost is nobody's goal.

@@ -201,9 +201,11 @@ class Checkers:
             raise LawBrokenError("lag", f"{len(lost)} answered writes are lost with {heir.replica}")
 
     def _check_members(self, child_id: ChildId, in_sync: tuple[int, ...]) -> None:
-        """Whoever is taken into the set has had the whole state in its object (law 8)."""
+        """Whoever is taken into the set is there, and has had the whole state in its object (law 8)."""
         child = self.truth.children.get(child_id)
         for number in in_sync:
+            if child is not None and number not in child.replicas:
+                raise LawBrokenError("8", f"{child_id}#{number} is in sync, and out")
             if child is not None and number not in child.in_sync:
                 process = self.cluster.processes[replica_id(child_id, number)]
                 if not process.data.has_image:

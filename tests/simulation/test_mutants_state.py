@@ -209,7 +209,7 @@ MUTANTS: dict[Plant, set[str]] = {
     release_stored_answers_at_once: {"8"},
     forget_who_died_in_a_call: {"15"},
     serve_before_all_is_applied: {"2", "8"},
-    keep_the_dead_active_in_the_set: {"2", "8"},
+    keep_the_dead_active_in_the_set: {"8"},
     write_with_too_few_in_sync: {"min_in_sync"},
     lag_without_end: {"lag"},
 }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raphub.core import placement
-from raphub.core.misplacement import Move, Standing, misplaced
+from raphub.core.misplacement import Relocation, Standing, misplaced
 from raphub.core.model import ChildId, ChildPlan, DistributionKind, Node, NodeId, Spread
 
 HASHED, GUIDED = DistributionKind.CONSISTENT_HASHING, DistributionKind.GUIDED
@@ -35,7 +35,7 @@ def standing(
     )
 
 
-def moved(found: Move | None) -> tuple[int, str] | None:
+def moved(found: Relocation | None) -> tuple[int, str] | None:
     return None if found is None else (found.number, found.node_id)
 
 
@@ -122,7 +122,7 @@ class Hub:
         return bereft
 
     def moves(self) -> list[tuple[str, NodeId, NodeId]]:
-        """Move until all are where they belong: (child, from, to)."""
+        """Relocation until all are where they belong: (child, from, to)."""
         done: list[tuple[str, NodeId, NodeId]] = []
         for child_id, copies in self.copies.items():
             for _ in range(10):

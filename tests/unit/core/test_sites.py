@@ -14,7 +14,7 @@ from raphub.core.messages import (
     NodesSeen,
     Report,
 )
-from raphub.core.misplacement import Move
+from raphub.core.misplacement import Relocation
 from raphub.core.model import (
     ChildId,
     ChildPlan,
@@ -34,7 +34,7 @@ from raphub.core.sites import move_wanted
 from tests.unit.core.obedient_hub import CHILD, Hub, nodes
 
 
-def move(hub: Hub) -> Move | None:
+def move(hub: Hub) -> Relocation | None:
     return move_wanted(hub.machine.state, hub.machine.ledger.children[CHILD], hub.now)
 
 
@@ -102,7 +102,7 @@ def test_a_guided_copy_takes_a_spare_and_belongs_back_when_its_node_returns() ->
     assert hub.on() == ["a", "c"]
     assert move(hub) is None
     hub.see(*nodes("a", "b", "c", "d"))
-    assert move(hub) == Move(3, NodeId("b"))
+    assert move(hub) == Relocation(3, NodeId("b"))
 
 
 def test_a_guided_child_of_cluster_size_has_one_copy_on_each_mapped_node() -> None:
@@ -238,7 +238,7 @@ def test_a_passive_leaves_a_node_that_others_have_filled() -> None:
     hub.tell(LoadsSeen(figures))
     assert move(hub) is None
     hub.tell(LoadsSeen({**figures, NodeId(on): {"CPU": 2.0}}))
-    assert move(hub) == Move(passive, free.node_id)
+    assert move(hub) == Relocation(passive, free.node_id)
 
 
 # --- a strategy of the user's own: scenario 43 ------------------------------------------------
