@@ -40,6 +40,7 @@ class PeerReader:
         self._reading = threading.Lock()
         self._is_polling = False
         self._is_awaited = False
+        self._is_behind = False
         self._read_at = NEVER
         self._waker, self._woken = socket.socketpair()
         self._waker.settimeout(0)
@@ -69,6 +70,21 @@ class PeerReader:
             self._reading.release()
         return True
 
+    def catch_up(self) -> None:
+        """Read all that has come by now, whichever thread was about to."""
+        self._is_behind = True
+        self._wake()
+        while not self._reading.acquire(timeout=LOOKS_AGAIN_S):
+            self._wake()
+        try:
+            self._adopt()
+            for descriptor in list(self._connections):
+                while self._receive(descriptor):
+                    pass
+        finally:
+            self._is_behind = False
+            self._reading.release()
+
     def interrupt(self) -> None:
         """There is news from elsewhere for whoever waits in `read`."""
         if self._is_awaited:
@@ -82,9 +98,9 @@ class PeerReader:
 
     def _run(self) -> None:
         while True:
-            if time.monotonic() - self._read_at < LEAVES_FOR_S:
+            if self._is_behind or time.monotonic() - self._read_at < LEAVES_FOR_S:
                 time.sleep(LOOKS_AGAIN_S)
-                if self._reading.locked():
+                if self._is_behind or self._reading.locked():
                     continue
             with self._reading:
                 is_left = time.monotonic() - self._read_at < LEAVES_FOR_S
@@ -95,10 +111,7 @@ class PeerReader:
     def _read(self, limit_ms: float | None) -> None:
         self._is_polling = True
         try:
-            while self._new:
-                raw, connection = self._new.popleft()
-                self._connections[raw.fileno()] = (raw, connection)
-                self._poll.register(raw, _EVENTS)
+            self._adopt()
             ready = self._spin() if self._is_awaited else []
             if not ready:
                 ready = self._poll.poll(limit_ms)
@@ -111,6 +124,12 @@ class PeerReader:
                 with contextlib.suppress(BlockingIOError):
                     self._woken.recv(4096)
 
+    def _adopt(self) -> None:
+        while self._new:
+            raw, connection = self._new.popleft()
+            self._connections[raw.fileno()] = (raw, connection)
+            self._poll.register(raw, _EVENTS)
+
     def _spin(self) -> list[tuple[int, int]]:
         """Look again and again for a moment: to fall asleep and be woken takes as long."""
         ends_at = time.monotonic() + SPINS_FOR_S
@@ -118,16 +137,19 @@ class PeerReader:
             pass
         return ready
 
-    def _receive(self, descriptor: int) -> None:
-        """Take in what has come; a connection that has ended, or whose words cannot be, is over."""
+    def _receive(self, descriptor: int) -> bool:
+        """Take in what has come; False if nothing had.
+
+        A connection that has ended, or whose words cannot be taken in, is over.
+        """
         raw, connection = self._connections[descriptor]
         try:
             count = raw.recv_into(connection.get_buffer(-1))
             if count:
                 connection.buffer_updated(count)
-                return
+                return True
         except BlockingIOError:
-            return
+            return False
         except OSError:
             pass
         except Exception:
@@ -136,3 +158,4 @@ class PeerReader:
         del self._connections[descriptor]
         raw.close()
         connection.close()
+        return False

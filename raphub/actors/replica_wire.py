@@ -27,6 +27,7 @@ from raphub.core.messages import (
     PeerClosed,
     PeerConnected,
     ReplicaEvent,
+    TakeRole,
     Ticked,
 )
 from raphub.core.model import Address, ReplicaId
@@ -184,6 +185,9 @@ class ReplicaWire:
                 self._hubs[connection] = term
                 self._handle(message)
             case FromHub() if connection in self._hubs:
+                if isinstance(message.message, TakeRole):
+                    # Which call the last active had begun has come before, and on another thread.
+                    self.peers.catch_up()
                 self._handle(message)
             case PeerConnected(peer):
                 self._callers[connection] = peer

@@ -158,6 +158,8 @@ def test_scenario_31_ray_takes_the_actives_node_away___the_child_is_elsewhere_fi
             lambda s: s.health == "ok" and node_id not in {r.node_id for r in s.replicas},
         )
         cluster.kill_node(node_id)
+    # Later tests count nodes, and Ray takes its time to see that one is gone.
+    assert hub.wait_for(lambda h: node_id not in {n.node_id for n in h.nodes()}, LIMIT_S)
     # Whatever role it has by then: it may have made way before it is told.
     assert told.read_text().split() in (["active", "True"], ["passive", "True"])
     assert "replica_died" not in {event.kind for event in hub.events(child_id="child")}

@@ -100,6 +100,17 @@ async def test_large_messages_come_whole_whoever_reads() -> None:
 
 
 @played
+async def test_who_catches_up_has_all_that_came_before() -> None:
+    """The other thread is made slow to look: only the one that catches up can have read."""
+    async with read_apart() as (reader, _, told, other):
+        for number in range(1, 101):
+            reader._read_at = time.monotonic()  # Somebody has just read: the thread leaves it.
+            other.connections[0].send(number)
+            await asyncio.to_thread(reader.catch_up)
+            assert told.messages == list(range(1, number + 1))
+
+
+@played
 async def test_news_from_elsewhere_end_a_wait() -> None:
     async with read_apart() as (reader, _, _, _):
         began_at = time.monotonic()
