@@ -171,7 +171,7 @@ class ReplicaMachine:
         """
         verdict, kept = self.admit(call.epoch, now), None
         if verdict is Admission.SERVE and self.replication is not None:
-            verdict, kept = self.replication.admit(call)
+            verdict, kept = self.replication.admit(call, now)
         self.running += verdict is Admission.SERVE
         return verdict, kept
 

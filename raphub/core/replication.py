@@ -87,10 +87,10 @@ class Replication:
 
     # --- questions ----------------------------------------------------------------------------
 
-    def admit(self, call: Call) -> tuple[Admission, Kept | None]:
+    def admit(self, call: Call, now: float) -> tuple[Admission, Kept | None]:
         """Decide about a call to this copy, which serves. With the answer, if it has one."""
         assert self.shipping is not None, f"{self.me} serves without its active half"
-        answers, roster = self.holding.answers, self.shipping.roster
+        answers = self.holding.answers
         if not call.is_read:
             verdict, kept = answers.look_up(call.client, call.number, is_retry=call.is_retry)
             if verdict is Verdict.ANSWERED:
@@ -99,21 +99,26 @@ class Replication:
                 return Admission.FORGOTTEN, None
             if call.after and self._is_missing(call.client, call.after):
                 return Admission.OUT_OF_ORDER, None
-        deaths = self.shipping.suspects.get((call.client, call.number), 0)
+        return self._admit_new(call, self.shipping, now), None
+
+    def _admit_new(self, call: Call, shipping: Shipping, now: float) -> Admission:
+        """Decide about a call that has not run here."""
+        roster = shipping.roster
+        deaths = shipping.suspects.get((call.client, call.number), 0)
         if deaths >= DEATHS_MAX:
-            return Admission.KILLED, None
-        if deaths and self.shipping.in_sync_count < 2:  # noqa: PLR2004 - this one and another
-            return Admission.AWAITS_COPY, None
+            return Admission.KILLED
+        if deaths and shipping.in_sync_count < 2:  # noqa: PLR2004 - this one and another
+            return Admission.AWAITS_COPY
+        is_heard = shipping.can_be_heard(now)
         if call.is_read:
-            return Admission.SERVE, None
+            return Admission.SERVE if is_heard else Admission.WAIT
         if not roster.is_open:
-            return Admission.NOT_OPEN, None
-        if self.shipping.in_sync_count < self.min_in_sync:
-            return Admission.TOO_FEW_IN_SYNC, None
+            return Admission.NOT_OPEN
+        if shipping.in_sync_count < self.min_in_sync:
+            return Admission.TOO_FEW_IN_SYNC
         behind = self.holding.log.tail.seq - self.holding.committed
-        if self.acks is Acks.ACTIVE and behind >= self.bounds.max_lag_writes:
-            return Admission.WAIT, None
-        return Admission.SERVE, None
+        is_too_far = self.acks is Acks.ACTIVE and behind >= self.bounds.max_lag_writes
+        return Admission.WAIT if is_too_far or not is_heard else Admission.SERVE
 
     def may_release(self, seq: int, *, is_read: bool) -> bool:
         """Does everybody hold what an answer reflects that was made after `seq` writes?

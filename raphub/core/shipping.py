@@ -63,7 +63,7 @@ class Follower:
 
     It certainly holds everything up to `acked` (-1: nothing is known). It was sent everything up to
     `shipped`, of which `under_way` are the positions, sizes and times that are not acknowledged.
-    `waits_since` is when something that it is to acknowledge began to wait for it.
+    `waits_since` is when something that it is to acknowledge, or to hear of, began to wait for it.
     """
 
     replica: ReplicaId
@@ -78,6 +78,11 @@ class Follower:
     waits_since: float | None = None
     is_installing: bool = False
     rejoin_at: float = NEVER
+
+    @property
+    def is_deaf(self) -> bool:
+        """Is there no connection to it?"""
+        return self.link in (Link.DOWN, Link.DIALING)
 
     def forget_stream(self) -> None:
         """The conversation begins anew; what was acknowledged stays so."""
@@ -124,6 +129,18 @@ class Shipping:
         named = [replica for replica in self.roster.members if replica != self.me]
         return [*named, *(r for r in sorted(self.joining) if r not in named)]
 
+    def can_be_heard(self, now: float) -> bool:
+        """Can whoever may inherit hear which call is entered? Who cannot is waited for, not for long."""
+        deaf = [
+            follower
+            for replica in self.roster.members
+            if replica != self.me and (follower := self.followers.get(replica)) and follower.is_deaf
+        ]
+        for follower in deaf:
+            if follower.waits_since is None:
+                follower.waits_since = now
+        return not deaf
+
     # --- events -------------------------------------------------------------------------------
 
     def take_roster(self, roster: Roster, now: float) -> list[ReplicaAction]:
@@ -147,7 +164,7 @@ class Shipping:
         return [
             SendToPeer(follower.replica, self.running)
             for follower in self.followers.values()
-            if follower.link not in (Link.DOWN, Link.DIALING)
+            if not follower.is_deaf
         ]
 
     def ended(self, client: str, number: int) -> None:
@@ -187,6 +204,8 @@ class Shipping:
             return [HangUpPeer(peer)]
         follower.forget_stream()
         follower.link, follower.failures = Link.ASKED, 0
+        if not self._is_behind(follower):
+            follower.waits_since = None
         suspects = tuple((*call, deaths) for call, deaths in self.suspects.items())
         follow = SendToPeer(peer, Follow(self.epoch, self.base, suspects))
         return [follow, *([SendToPeer(peer, self.running)] if self.running else [])]
@@ -249,9 +268,11 @@ class Shipping:
         return [SendToHub(SetWanted(self.epoch, self.roster.version, self.wanted))]
 
     def _is_overdue(self, replica: ReplicaId, now: float) -> bool:
-        """Has the passive kept a write waiting for too long?"""
+        """Has the passive kept a write, or a call, waiting for too long?"""
         follower = self.followers.get(replica)
-        if follower is None or follower.waits_since is None or not self._is_behind(follower):
+        if follower is None or follower.waits_since is None:
+            return False
+        if not (follower.is_deaf or self._is_behind(follower)):
             return False
         bounds = self.holding.bounds
         patience_s = follower.under_way_bytes / bounds.ship_bytes_per_s_min + bounds.ack_timeout_s
@@ -325,7 +346,7 @@ class Shipping:
         self, follower: Follower, standing: Standing, now: float
     ) -> list[ReplicaAction]:
         """Go on where the passive stands, or give it the whole state."""
-        if follower.link in (Link.DOWN, Link.DIALING, Link.COPYING):
+        if follower.is_deaf or follower.link is Link.COPYING:
             return []
         follower.forget_stream()
         log = self.holding.log

@@ -463,6 +463,16 @@ class Checkers:
         """A read has ended, and has no effect that could be lost."""
         self.deaths.pop((process.plan.child_id, call.client, call.number), None)
 
+    def admits(self, process: Process, call: Call) -> None:
+        """Whoever may inherit can hear which call is entered (law 15), unless it ends just then."""
+        shipping = process.machine.replication and process.machine.replication.shipping
+        for replica in shipping.roster.members if shipping else ():
+            if replica != process.replica and replica not in process.data.dialled:
+                story = (
+                    f"{process.replica} enters {call.client}:{call.number}, {replica} cannot hear"
+                )
+                raise LawBrokenError("15", story)
+
     def dies_in(self, process: Process, call: Call) -> None:
         """The copy dies while a call runs in it, and the others have heard all that it said."""
         replication = process.machine.replication

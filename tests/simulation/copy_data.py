@@ -294,6 +294,7 @@ class CopyData:
         match verdict:
             case Admission.SERVE:
                 arrival.is_counted = True
+                self.process.cluster.checkers.admits(self.process, arrival.call)
                 self._begin(arrival)
             case Admission.ANSWERED:
                 assert kept is not None

@@ -153,6 +153,11 @@ def forget_who_died_in_a_call(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replication, "_suspects", lambda *_: {})
 
 
+def enter_what_nobody_hears_of(patch: pytest.MonkeyPatch) -> None:
+    """A call is entered though a copy that may inherit is not connected."""
+    patch.setattr(Shipping, "can_be_heard", lambda *_: True)
+
+
 def serve_before_all_is_applied(patch: pytest.MonkeyPatch) -> None:
     """An heir serves while its object still lacks writes that it holds."""
     patch.setattr(ReplicaMachine, "_is_caught_up", lambda *_: True)
@@ -208,6 +213,7 @@ MUTANTS: dict[Plant, set[str]] = {
     release_reads_at_once: {"8"},
     release_stored_answers_at_once: {"8"},
     forget_who_died_in_a_call: {"15"},
+    enter_what_nobody_hears_of: {"15"},
     serve_before_all_is_applied: {"2", "8"},
     keep_the_dead_active_in_the_set: {"8"},
     write_with_too_few_in_sync: {"min_in_sync"},

@@ -30,6 +30,7 @@ from raphub.core.messages import (
     Roster,
     SendToHub,
     SendToPeer,
+    SetWanted,
     SnapshotTaken,
     StateBroken,
     StepDown,
@@ -172,12 +173,14 @@ def test_too_few_in_sync_refuse_writes_and_hold_back_answers_but_not_reads() -> 
     assert not machine.may_release(1, 1, 0.1)
     assert machine.may_release(1, 1, 0.1, is_read=True)
     machine.handle(FromHub(1, roster(1, 2, ME, TWO)), 0.2)
+    machine.handle(PeerConnected(TWO), 0.2)
     assert verdict(machine, Call("w", 2, 1)) is Admission.SERVE
     assert machine.may_release(1, 1, 0.3)
 
 
 def test_with_acks_active_it_answers_at_once_and_waits_at_its_bound() -> None:
     machine = active(roster(1, 1, ME, TWO), acks=Acks.ACTIVE, max_lag_writes=2)
+    machine.handle(PeerConnected(TWO), 0.0)
     assert verdict(machine, Call("w", 1, 1)) is Admission.SERVE
     write(machine, 1)
     assert machine.may_release(1, 1, 0.1)
@@ -206,7 +209,18 @@ def test_a_call_that_killed_a_copy_runs_again_only_beside_another_one() -> None:
     call = Call("w", 1, 2, is_retry=True)
     assert verdict(machine, call) is Admission.AWAITS_COPY
     machine.handle(FromHub(1, roster(2, 3, ME, TWO)), 0.1)
+    assert verdict(machine, call) is Admission.WAIT, "the other one could not hear of it"
+    machine.handle(PeerConnected(TWO), 0.1)
     assert verdict(machine, call) is Admission.SERVE
+
+
+def test_a_call_waits_for_whoever_could_not_hear_of_it_and_not_for_long() -> None:
+    machine = active(roster(1, 1, ME, TWO))
+    assert verdict(machine, Call("w", 1, 1, is_read=True)) is Admission.WAIT
+    assert SetWanted(1, 1, (ME,)) not in to_hub(machine.handle(Ticked(), 0.4))
+    assert SetWanted(1, 1, (ME,)) in to_hub(machine.handle(Ticked(), 0.7))
+    machine.handle(FromHub(1, roster(1, 2, ME)), 0.8)
+    assert verdict(machine, Call("w", 1, 1, is_read=True)) is Admission.SERVE
 
 
 def test_a_call_that_killed_two_copies_never_runs_again() -> None:
