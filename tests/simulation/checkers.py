@@ -464,10 +464,11 @@ class Checkers:
         self.deaths.pop((process.plan.child_id, call.client, call.number), None)
 
     def admits(self, process: Process, call: Call) -> None:
-        """Whoever may inherit can hear which call is entered (law 15), unless it ends just then."""
+        """Whoever may inherit can hear which call is entered, as far as the copy can know (law 15)."""
         shipping = process.machine.replication and process.machine.replication.shipping
         for replica in shipping.roster.members if shipping else ():
-            if replica != process.replica and replica not in process.data.dialled:
+            follower = shipping.followers.get(replica) if shipping else None
+            if replica != process.replica and (follower is None or follower.is_deaf):
                 story = (
                     f"{process.replica} enters {call.client}:{call.number}, {replica} cannot hear"
                 )

@@ -24,7 +24,7 @@ from tests.simulation.planted import Plant, hunt
 from tests.simulation.scenario import rough
 from tests.simulation.simulation import Simulation
 
-STORMS_MAX = 40
+STORMS_MAX = 100
 
 
 def answer_before_the_others_hold_it(patch: pytest.MonkeyPatch) -> None:
